@@ -1,0 +1,56 @@
+"""`Abilities`: what a target can be asked, as a value that travels between processes.
+
+The strategies draw only what the target's signature can express, and the hunt counts what it declines.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+from fuzz.case import CONTIGUOUS, DTYPES, Case, Dtype, Precision
+
+# The kernels of this repository, by the names that a user gives.
+BUILT_IN: Final = {"fused": ("fused.conv_scale_min", "conv_scale_min"), "two-pass": ("fused.two_pass", "two_pass")}
+
+
+class Abilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What a target's signature can express.
+
+    Attributes:
+        kind: A module owns its parameters, so their memory layout is not ours to choose.
+        convolution_options: Takes stride, padding, dilation and groups.
+        optional_bias: Takes None for the bias; others receive zeros.
+        precision: Takes `precision=None`, or the name of a precision.
+        configs: Names of its launch configurations, for targets that take `config=None`.
+        every_dtype: Promises every dtype; others are tried in float32 unless the user asks for more.
+        rounds_once: Promises a single rounding, at the end, for half-precision dtypes.
+    """
+
+    kind: Literal["module", "function"]
+    convolution_options: bool = False
+    optional_bias: bool = False
+    precision: bool = False
+    configs: tuple[str, ...] = ()
+    every_dtype: bool = False
+    rounds_once: bool = False
+
+    @property
+    def dtypes(self) -> tuple[Dtype, ...]:
+        """The dtypes in which the target is tried unless the user names others."""
+        return DTYPES if self.every_dtype else ("float32",)
+
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """The precisions in which the target is tried unless the user names others."""
+        return ("default", "ieee", "tf32") if self.precision else ("default",)
+
+    def why_not(self, case: Case) -> str:
+        """Return why the target's signature cannot express the case; empty where it can."""
+        plain = case.stride == case.dilation == (1, 1) and case.padding == (0, 0) and case.groups == 1
+        if not self.convolution_options and not plain:
+            return "the target takes no stride, padding, dilation or groups"
+        if self.kind == "module" and (case.weight_layout, case.bias_layout) != (CONTIGUOUS, CONTIGUOUS):
+            return "a module owns its parameters: their memory layout cannot be chosen"
+        return ""

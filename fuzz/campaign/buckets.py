@@ -1,0 +1,49 @@
+"""Telling bugs apart: which failures are one and the same defect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fuzz.case import Case
+from fuzz.facets import BY_NAME, EXTREME_VALUES, necessary_facets, still_fails
+from fuzz.verdict import Verdict
+
+Judge = Callable[[Case], Verdict]
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """One defect: how it shows and what it depends on.
+
+    Attributes:
+        manifestation: How it shows (`Verdict.manifestation`).
+        facets: Without any one of these the shrunk case passes.
+    """
+
+    manifestation: str
+    facets: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return what a person reads, and what the failure's id is made from."""
+        return f"{self.manifestation}, depends on {' and '.join(self.facets) or 'nothing: the simplest call fails'}"
+
+    def explains(self, case: Case, verdict: Verdict, judge: Judge) -> bool:
+        """Return whether another failing case is this defect again: it passes once any of the facets is taken out.
+
+        How it shows need not agree: with other values or another layout one defect gives a NaN, a wrong number or a
+        crash. It must agree where the values are what matters, since a lost NaN and a sentinel that is too small are two
+        bugs. A defect that needs nothing at all hides whatever else is wrong in the same way.
+        """
+        same = self.manifestation == verdict.manifestation
+        if not self.facets:
+            return same or {self.manifestation, verdict.manifestation} <= {"wrong result", "missing NaN"}
+        if not same and EXTREME_VALUES.name in self.facets:
+            return False
+        return not any(still_fails(case, BY_NAME[name], lambda other: judge(other).failed) for name in self.facets)
+
+
+def bucket_of(case: Case, verdict: Verdict, judge: Judge) -> Bucket:
+    """Return the bucket of a shrunk failing case."""
+    names = necessary_facets(case, lambda other: judge(other).manifestation == verdict.manifestation)
+    return Bucket(verdict.manifestation, names)

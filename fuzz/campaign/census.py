@@ -1,0 +1,71 @@
+"""Counting what ran: a hunt that says "clean" must say of what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from fuzz.case import CONTIGUOUS, Case
+from fuzz.facets import FACETS
+from fuzz.verdict import Verdict
+
+
+@dataclass
+class Census:
+    """Counts over the trials of a hunt.
+
+    Attributes:
+        cases: Trials that gave a verdict.
+        declined: How many cases the target declined, by reason.
+        features: How many trials had each feature.
+        worst_error_ratio: By dtype and precision, the largest |out - truth| / allowed error among trials that passed.
+    """
+
+    cases: int = 0
+    declined: Counter[str] = field(default_factory=Counter)
+    features: Counter[str] = field(default_factory=Counter)
+    worst_error_ratio: dict[str, float] = field(default_factory=dict)
+
+    def add(self, case: Case, verdict: Verdict) -> None:
+        """Count one trial."""
+        if verdict.status == "declined":
+            self.declined[verdict.message] += 1
+            return
+        self.cases += 1
+        self.features.update(features(case, verdict))
+        if verdict.lane == "interval" and not verdict.failed:
+            name = arithmetic_name(case)
+            self.worst_error_ratio[name] = max(verdict.error_ratio, self.worst_error_ratio.get(name, 0.0))
+
+    def add_earlier(self, summary: dict[str, Any]) -> None:
+        """Add the counts of the hunt that this one resumes."""
+        self.cases += int(summary.get("cases", 0))
+        self.declined.update(summary.get("declined_reasons", {}))
+        self.features.update(summary.get("features", {}))
+        for name, ratio in summary.get("worst_error_ratio", {}).items():
+            self.worst_error_ratio[name] = max(ratio, self.worst_error_ratio.get(name, 0.0))
+
+
+def arithmetic_name(case: Case) -> str:
+    """Return the name under which error ratios of this case are comparable."""
+    return case.dtype if case.precision == "default" else f"{case.dtype} {case.precision}"
+
+
+def features(case: Case, verdict: Verdict) -> list[str]:
+    """Return the names of what this trial had, for counting."""
+    found = [f"lane: {verdict.lane}", f"dtype: {arithmetic_name(case)}", f"values: {case.values}"]
+    found += [facet.name for facet in FACETS if not facet.is_size and facet.name != "dtype" and facet.present(case)]
+    found += [f"{sprinkle.value} in {sprinkle.tensor}" for sprinkle in case.specials]
+    if case.kh != case.kw:
+        found.append("kernel not square")
+    if case.w > 128:
+        found.append("wider than 128")
+    for tile in (16, 32, 64, 128):
+        if case.c_out % tile:
+            found.append(f"c_out not a multiple of {tile}")
+    if min(case.out_size) < 1:
+        found.append("rejected by PyTorch")
+    if case.x_layout == case.weight_layout == case.bias_layout == CONTIGUOUS:
+        found.append("all contiguous")
+    return sorted(set(found))

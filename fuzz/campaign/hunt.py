@@ -1,0 +1,335 @@
+"""The hunt: Hypothesis draws here, the target runs elsewhere.
+
+Each worker is a thread with an isolated target of its own. Hypothesis generates and climbs; it never sees a failure,
+because it would stop at the first. A failing case is compared with the bugs already known, shrunk by `fuzz.shrinking`,
+put into a bucket and kept, and the hunt goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import hypothesis
+import msgspec
+from hypothesis import HealthCheck, Phase, given, settings
+
+from fuzz.campaign.buckets import Bucket, bucket_of
+from fuzz.campaign.census import Census, arithmetic_name
+from fuzz.campaign.isolation import IsolatedTarget
+from fuzz.campaign.store import Failure, Store, failure_id, read_cases, read_summary
+from fuzz.case import Case, Dtype, Precision
+from fuzz.report.text import failure_report
+from fuzz.shrinking import Shrinker
+from fuzz.strategies import cases
+from fuzz.verdict import Verdict
+
+# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect, longer than the
+# second is a hang; shrinking goes by a shorter one, since every step of a hang costs all of it.
+_CASE_SECONDS: Final = 10.0
+_HANG_SECONDS: Final = 30.0
+_SHRINK_SECONDS: Final = 4.0
+# A trial slower than this makes the following ones smaller.
+_SLOW_SECONDS: Final = 2.0
+_LEAST_EFFORT: Final = 1 / 16
+# How long the time limit may be overrun to finish shrinking what was found within it.
+_GRACE_SECONDS: Final = 60.0
+_ROUND: Final = 200
+_SUMMARY_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the user asked for.
+
+    Attributes:
+        seconds: Length of the hunt, or None for no limit.
+        max_cases: Trials after which it ends, or None for no limit.
+        corpus: Folders whose cases are replayed first.
+        dtypes: Which dtypes to try; what the target promises if None.
+        precisions: Likewise.
+    """
+
+    target: str
+    out: Path
+    seed: int
+    seconds: float | None = None
+    max_cases: int | None = None
+    workers: int = 1
+    device: str = "auto"
+    dtypes: tuple[Dtype, ...] | None = None
+    precisions: tuple[Precision, ...] | None = None
+    corpus: tuple[Path, ...] = ()
+    resume: bool = False
+    exit_first: bool = False
+
+
+class _HuntOver(BaseException):
+    """Leaves Hypothesis's loop; not an `Exception`, so that Hypothesis lets it through."""
+
+
+@dataclass
+class Hunt:
+    """One hunt and its state, which the worker threads share under `_lock`."""
+
+    plan: Plan
+    notify: Callable[[Hunt, str], None] = lambda hunt, news: None
+    census: Census = field(default_factory=Census)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    duplicates: int = 0
+    restarts: int = 0
+    effort: float = 1.0
+    device: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    _buckets: list[Bucket] = field(default_factory=list)
+    _seen: set[Case] = field(default_factory=set)
+    _rounds: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _investigation: threading.Lock = field(default_factory=threading.Lock)
+    _error: BaseException | None = None
+    _summary_due: float = 0.0
+
+    def run(self) -> int:
+        """Hunt until the time is up and return the exit status.
+
+        Raises:
+            UsageError: The target cannot be loaded.
+            InfrastructureError: Trials cannot be run.
+            CaseError: A kept case is malformed.
+            OSError: The folder cannot be written.
+            KeyboardInterrupt: The user interrupted it; everything found is kept.
+        """
+        with IsolatedTarget(self.plan.target, self.plan.device) as first:
+            self.device, self.versions = first.device, first.versions
+            self._store = Store(self.plan.out)
+            try:
+                self._begin()
+                self._work(first)
+            except KeyboardInterrupt:
+                self._summarise(exit_status=130)
+                raise
+            finally:
+                self._store.close()
+        return self._finish()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the target was loaded."""
+        return time.monotonic() - self.started
+
+    @property
+    def exit_status(self) -> int:
+        """What the hunt comes to so far: 1 with a failure, 3 without a single trial, else 0."""
+        return 1 if self.failures else 0 if self.census.cases else 3
+
+    def _begin(self) -> None:
+        earlier = read_summary(self.plan.out) if self.plan.resume else {}
+        self.census.add_earlier(earlier)
+        self._rounds = int(earlier.get("rounds", 0))
+        self.started = time.monotonic()
+        self._store.record({"event": "hunt", "target": self.plan.target, "seed": self.plan.seed, "device": self.device})
+        self.notify(self, f"hunting {self.plan.target} on {self.device}")
+
+    def _finish(self) -> int:
+        self._summarise(exit_status=self.exit_status)
+        return self.exit_status
+
+    def _work(self, first: IsolatedTarget) -> None:
+        threads = [threading.Thread(target=self._guarded, args=(self._lead, first), daemon=True)]
+        threads += [
+            threading.Thread(target=self._guarded, args=(self._follow, first), daemon=True) for _ in range(1, self.plan.workers)
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                threads[0].join(0.2) if threads[0].is_alive() else time.sleep(0.2)
+                self._summarise_at_times()
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join(_GRACE_SECONDS if self._error is None else 1.0)
+        if self._error is not None:
+            raise self._error
+
+    def _guarded(self, work: Callable[[IsolatedTarget], None], first: IsolatedTarget) -> None:
+        """Run one worker's share; the first error of any worker ends the hunt."""
+        try:
+            work(first)
+        except _HuntOver:
+            pass
+        # Handed to the main thread, which raises it again.
+        except BaseException as error:
+            self._error = self._error or error
+            self._stop.set()
+
+    def _lead(self, first: IsolatedTarget) -> None:
+        """Replay what is known before anything else, then hunt like the others."""
+        known = [case for _, case in self._store.known_cases()]
+        corpus = [case for folder in self.plan.corpus for _, case in read_cases(sorted(folder.glob("*.json")))]
+        for purpose, replayed in (("known failure", known), ("corpus", corpus)):
+            for case in replayed:
+                if self._wanted(case, first):
+                    self._one(first, case, purpose)
+        self._hunt(first)
+
+    def _follow(self, first: IsolatedTarget) -> None:
+        with IsolatedTarget(self.plan.target, first.device) as isolated:
+            self._hunt(isolated)
+
+    def _wanted(self, case: Case, isolated: IsolatedTarget) -> bool:
+        """Whether a kept case is one that this hunt could have drawn."""
+        abilities = isolated.abilities
+        if case.dtype not in (self.plan.dtypes or abilities.dtypes) or abilities.why_not(case):
+            return False
+        return min(case.out_size) >= 1 or abilities.every_dtype
+
+    def _hunt(self, isolated: IsolatedTarget) -> None:
+        while True:
+            with self._lock:
+                number = self._rounds
+                self._rounds += 1
+            self._round(isolated, number)
+
+    def _round(self, isolated: IsolatedTarget, number: int) -> None:
+        """Let Hypothesis draw for a while; a fresh start keeps its memory small and its choices fresh."""
+        strategy = cases(
+            isolated.abilities, dtypes=self.plan.dtypes, precisions=self.plan.precisions, effort=self.effort
+        )
+
+        @hypothesis.seed(int.from_bytes(hashlib.sha256(f"{self.plan.seed}/{number}".encode()).digest()[:8]))
+        @settings(
+            max_examples=_ROUND,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.target],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(strategy)
+        def draw(case: Case) -> None:
+            verdict = self._one(isolated, case, "hunt")
+            if verdict is not None and verdict.lane == "interval" and not verdict.failed:
+                hypothesis.target(verdict.error_ratio, label=arithmetic_name(case))
+
+        draw()
+
+    def _one(self, isolated: IsolatedTarget, case: Case, purpose: str) -> Verdict | None:
+        """Try one case, count it, and look into it if it fails; None if it was tried before."""
+        self._check_over()
+        with self._lock:
+            if case in self._seen:
+                return None
+            self._seen.add(case)
+        verdict = self._run(isolated, case, _CASE_SECONDS, purpose)
+        with self._lock:
+            self.census.add(case, verdict)
+            if verdict.seconds > _SLOW_SECONDS:
+                self.effort = max(_LEAST_EFFORT, self.effort / 2)
+            found_at = self.census.cases, self.elapsed
+        if verdict.failed:
+            with self._investigation:
+                self._investigate(isolated, case, verdict, found_at)
+        self.notify(self, "")
+        return verdict
+
+    def _check_over(self) -> None:
+        over_time = self.plan.seconds is not None and self.elapsed >= self.plan.seconds
+        over_cases = self.plan.max_cases is not None and self.census.cases >= self.plan.max_cases
+        if over_time or over_cases or self._stop.is_set():
+            raise _HuntOver
+
+    def _run(self, isolated: IsolatedTarget, case: Case, seconds: float, purpose: str) -> Verdict:
+        before = isolated.restarts
+        verdict = isolated.run(case, seconds)
+        with self._lock:
+            self.restarts += isolated.restarts - before
+            self._store.record_trial(case, verdict, purpose=purpose)
+        return verdict
+
+    def _investigate(self, isolated: IsolatedTarget, case: Case, verdict: Verdict, found_at: tuple[int, float]) -> None:
+        """Decide whether a failing case is a bug that is already known; if not, shrink it and keep it."""
+        known: dict[Case, Verdict] = {case: verdict}
+
+        def judge(other: Case) -> Verdict:
+            if other not in known:
+                known[other] = self._run(isolated, other, _SHRINK_SECONDS, "shrink")
+            return known[other]
+
+        if any(bucket.explains(case, verdict, judge) for bucket in self._buckets):
+            self.duplicates += 1
+            return
+        if verdict.kind == "timeout" and not self._hangs(isolated, case):
+            return
+        self.notify(self, f"shrinking: {verdict.message}")
+        shrunk = Shrinker(case, lambda other: judge(other).manifestation == verdict.manifestation, self._may_shrink).shrink()
+        if verdict.kind == "timeout" and shrunk != case and not self._hangs(isolated, shrunk):
+            return
+        self._keep(bucket_of(shrunk, verdict, judge), shrunk, judge(shrunk), found_at)
+
+    def _hangs(self, isolated: IsolatedTarget, case: Case) -> bool:
+        """Tell a hang from a slow trial; a slow one makes the following trials smaller."""
+        if self._run(isolated, case, _HANG_SECONDS, "hang?").kind == "timeout":
+            return True
+        self.effort = max(_LEAST_EFFORT, self.effort / 4)
+        return False
+
+    def _may_shrink(self) -> bool:
+        return self.plan.seconds is None or self.elapsed < self.plan.seconds + _GRACE_SECONDS
+
+    def _keep(self, bucket: Bucket, case: Case, verdict: Verdict, found_at: tuple[int, float]) -> None:
+        name = failure_id(str(bucket))
+        self._buckets.append(bucket)
+        if name in self.failures:
+            self.duplicates += 1
+            return
+        report = failure_report(name, str(bucket), case, verdict, self.plan.target, self.plan.out)
+        self._store.keep_failure(str(bucket), case, verdict, self.plan.target, report)
+        self.failures[name] = Failure(
+            id=name,
+            bucket=str(bucket),
+            message=verdict.message,
+            case_file=f"failures/{name}/case.json",
+            cases_to_find=found_at[0],
+            seconds_to_find=round(found_at[1], 1),
+        )
+        self.notify(self, f"failure {name}: {verdict.message}")
+        if self.plan.exit_first:
+            self._stop.set()
+
+    def _summarise_at_times(self) -> None:
+        if time.monotonic() >= self._summary_due:
+            self._summary_due = time.monotonic() + _SUMMARY_SECONDS
+            self._summarise(exit_status=None)
+
+    def _summarise(self, exit_status: int | None) -> None:
+        with self._lock:
+            self._store.write_summary(self.summary(exit_status))
+
+    def summary(self, exit_status: int | None) -> dict[str, Any]:
+        """Return what `summary.json` holds; `exit` is null while the hunt goes on."""
+        census = self.census
+        return {
+            "target": self.plan.target,
+            "device": self.device,
+            "versions": self.versions,
+            "seed": self.plan.seed,
+            "rounds": self._rounds,
+            "seconds": round(self.elapsed, 1),
+            "cases": census.cases,
+            "cases_per_second": round(census.cases / max(self.elapsed, 1e-9), 2),
+            "declined": census.declined.total(),
+            "declined_reasons": dict(census.declined),
+            "features": dict(sorted(census.features.items())),
+            "worst_error_ratio": dict(sorted(census.worst_error_ratio.items())),
+            "duplicates": self.duplicates,
+            "restarts": self.restarts,
+            "failures": [msgspec.to_builtins(failure) for failure in self.failures.values()],
+            "exit": exit_status,
+        }

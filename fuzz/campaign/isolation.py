@@ -1,0 +1,210 @@
+"""`IsolatedTarget`: the target in a process of its own, and what becomes of that process as a verdict."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Final
+
+import msgspec
+
+from fuzz.abilities import Abilities
+from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Starting, Tried, ask_to_try, decode, encode
+from fuzz.case import Case
+from fuzz.verdict import Verdict, failure
+
+# Importing torch and triton takes seconds on a cold disk; a machine where it takes minutes is out of order.
+_START_SECONDS: Final = 300.0
+_LOG_BYTES: Final = 4000
+
+
+class UsageError(Exception):
+    """The user asked for something that cannot be had; the message is one line that says what and why."""
+
+
+class InfrastructureError(Exception):
+    """The machine, not the target, keeps trials from running."""
+
+
+@dataclass
+class _Process:
+    child: subprocess.Popen[bytes]
+    connection: Connection
+    log: IO[bytes]
+
+    def end(self) -> int:
+        """Kill the process, if it still runs, and return its exit status (negative for a signal)."""
+        self.connection.close()
+        with contextlib.suppress(ProcessLookupError):
+            # The target may have started processes of its own.
+            os.killpg(self.child.pid, signal.SIGKILL)
+        status = self.child.wait()
+        self.log.close()
+        return status
+
+    def last_words(self) -> str:
+        """Return the end of what the process wrote to its standard streams."""
+        self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - _LOG_BYTES))
+        return self.log.read().decode(errors="replace")
+
+
+class IsolatedTarget:
+    """A target in a process of its own, started again whenever it is lost.
+
+    Args:
+        target: The target's name, as the user gave it.
+        device: `auto`, `cpu` or `cuda`.
+
+    Attributes:
+        abilities: What the target can be asked.
+        device: Where its tensors live, decided by the first process.
+        versions: Versions of torch and triton there.
+        restarts: How many processes were lost.
+    """
+
+    def __init__(self, target: str, device: str) -> None:
+        self.target = target
+        self.device = device
+        self.versions: dict[str, str] = {}
+        self.restarts = 0
+        self._spare: _Process | None = None
+        self._process = self._start()
+        self.abilities = self._load(self._process)
+
+    def __enter__(self) -> IsolatedTarget:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the processes."""
+        self.close()
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in (self._process, self._spare):
+            if process is not None:
+                process.end()
+        self._spare = None
+
+    def run(self, case: Case, seconds: float) -> Verdict:
+        """Try one case.
+
+        Args:
+            case: The case.
+            seconds: How long it may take; longer is a verdict of kind `timeout`.
+
+        Raises:
+            UsageError: The target turns out not to be one.
+            InfrastructureError: No process can be had to run it.
+        """
+        answer = self._ask(case, seconds)
+        if isinstance(answer, Verdict):
+            return answer
+        if isinstance(answer, Refused):
+            raise UsageError(answer.reason)
+        if not isinstance(answer, Tried):
+            raise InfrastructureError(f"the worker answered {type(answer).__name__} where a verdict was due")
+        if answer.spent:
+            self._replace()
+        return answer.verdict
+
+    def _ask(self, case: Case, seconds: float) -> Message | Verdict:
+        started = time.monotonic()
+        try:
+            self._process.connection.send_bytes(encode(ask_to_try(case)))
+            if not self._process.connection.poll(seconds):
+                self._replace()
+                return msgspec.structs.replace(
+                    failure("timeout", "process", f"no answer within {seconds:.0f} s"), seconds=time.monotonic() - started
+                )
+            return decode(self._process.connection.recv_bytes())
+        except (EOFError, OSError, msgspec.MsgspecError):
+            words = self._process.last_words()
+            return failure("crash", "process", _describe_end(self._replace(), words))
+
+    def _replace(self) -> int:
+        """End the process, put another in its place, and return the exit status of the old one."""
+        status = _end_naturally(self._process)
+        self.restarts += 1
+        process, self._spare = self._spare or self._start(), None
+        self._process = process
+        self._load(process)
+        # A target that was lost once is likely to be lost again: the next process starts while this one works.
+        self._spare = self._start()
+        return status
+
+    def _start(self) -> _Process:
+        ours, theirs = socket.socketpair()
+        log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _Process.end
+        root = str(Path(__file__).resolve().parents[2])
+        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+        # One thread a process: several workers share the cores, and the trials are small.
+        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        with theirs:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "fuzz.campaign.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                start_new_session=True,
+            )
+        process = _Process(child, Connection(ours.detach()), log)
+        process.connection.send_bytes(encode(Load(self.target, self.device)))
+        return process
+
+    def _load(self, process: _Process) -> Abilities:
+        """Wait until a started process has loaded the target."""
+        starting = self._await(process, "importing torch and triton", InfrastructureError)
+        if isinstance(starting, Refused):
+            raise UsageError(starting.reason)
+        assert isinstance(starting, Starting)
+        self.device, self.versions = starting.device, starting.versions
+        loaded = self._await(process, f"importing target {self.target}", UsageError)
+        if isinstance(loaded, Refused):
+            raise UsageError(loaded.reason)
+        assert isinstance(loaded, Loaded)
+        return loaded.abilities
+
+    def _await(self, process: _Process, doing: str, error: type[Exception]) -> Message:
+        try:
+            if process.connection.poll(_START_SECONDS):
+                return decode(process.connection.recv_bytes())
+        except (EOFError, OSError):
+            words = process.last_words()
+            raise error(f"{doing} ended the process ({_describe_end(_end_naturally(process), words)})") from None
+        process.end()
+        raise error(f"{doing} took more than {_START_SECONDS:.0f} s")
+
+
+def _end_naturally(process: _Process) -> int:
+    """End a process; one that is already on its way out keeps its own exit status."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.child.wait(timeout=0.0 if process.connection.poll(0) is False else 2.0)
+    return process.end()
+
+
+def _describe_end(status: int, words: str) -> str:
+    """Say how a process ended, and where, as far as its last words tell."""
+    if status < 0:
+        end = f"killed by {signal.Signals(-status).name}"
+    else:
+        end = f"exited with status {status}"
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    frames = [line for line in lines if line.startswith('File "') and "site-packages" not in line]
+    if status < 0 and frames:
+        return f"{end} at {frames[0]}"
+    return f"{end}: {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else end

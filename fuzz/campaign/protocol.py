@@ -1,0 +1,80 @@
+"""What the hunting process and the process that holds the target say to each other: one JSON object a message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fuzz.abilities import Abilities
+from fuzz.case import Case, decode_case, encode_case
+from fuzz.verdict import Verdict
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Load a target. Answered by `Loaded` or `Refused`."""
+
+    target: str
+    device: str
+
+
+class Try(msgspec.Struct, frozen=True, tag=True):
+    """Run one case. Answered by `Tried` or `Refused`."""
+
+    case: str
+
+
+class Starting(msgspec.Struct, frozen=True, tag=True):
+    """The process has imported torch and triton and is about to import the target."""
+
+    device: str
+    versions: dict[str, str]
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The target is ready."""
+
+    abilities: Abilities
+
+
+class Tried(msgspec.Struct, frozen=True, tag=True):
+    """What the trial found. `spent` says that the process cannot be used again."""
+
+    verdict: Verdict
+    spent: bool = False
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The user asked for something that cannot be had; one line says what."""
+
+    reason: str
+
+
+Message = Load | Try | Starting | Loaded | Tried | Refused
+
+_DECODER = msgspec.json.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """Return a message as JSON."""
+    return msgspec.json.encode(message)
+
+
+def decode(data: bytes) -> Message:
+    """Return the message that `encode` wrote; raises `msgspec.ValidationError` for anything else."""
+    return _DECODER.decode(data)
+
+
+def ask_to_try(case: Case) -> Try:
+    """Return the message that asks for a trial."""
+    return Try(encode_case(case).decode())
+
+
+def asked_case(message: Try) -> Case:
+    """Return the case of a `Try`."""
+    return decode_case(message.case)
+
+
+def versions_of(*modules: Any) -> dict[str, str]:
+    """Return name and version of some imported packages."""
+    return {module.__name__: str(module.__version__) for module in modules}

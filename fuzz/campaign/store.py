@@ -1,0 +1,177 @@
+"""What a hunt leaves in its folder, and reading it back.
+
+Every file is complete at every moment: records are appended and flushed line by line, everything else is written beside
+its place and moved there. A torn last line of the records, from a machine that went down, is skipped on reading.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from fuzz.case import Case, CaseError, CaseFile, encode_case, read_case_file, write_case_file
+from fuzz.verdict import Verdict
+
+_SCRIPT: Final = '''\
+"""Shows one failure again: run it with Python where `fuzz` is installed.
+
+Found on {target}: {message}
+"""
+
+from fuzz.case import Case, Layout, Sprinkle  # noqa: F401  # the case may need any of them
+from fuzz.cli import replay_case
+
+CASE = {case!r}
+
+if __name__ == "__main__":
+    raise SystemExit(replay_case(CASE, target={target!r}))
+'''
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One bug that a hunt found, as `summary.json` lists it.
+
+    Attributes:
+        id: Derived from the bucket: the same defect found twice is one failure.
+        bucket: How the failure shows, and what it depends on.
+        message: The verdict on the shrunk case.
+        case_file: Path of the shrunk case, from the hunt's folder.
+        cases_to_find: How many cases had run when it was first seen.
+        seconds_to_find: How long the hunt had run by then.
+    """
+
+    id: str
+    bucket: str
+    message: str
+    case_file: str
+    cases_to_find: int
+    seconds_to_find: float
+
+
+def failure_id(bucket: str) -> str:
+    """Return the name of a bucket's folder."""
+    return hashlib.sha256(bucket.encode()).hexdigest()[:6]
+
+
+class Store:
+    """The folder of one hunt, created if need be.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "failures").mkdir(parents=True, exist_ok=True)
+        self._records = (folder / "records.jsonl").open("ab")
+        if self._records.tell() and not _ends_with_newline(folder / "records.jsonl"):
+            self._records.write(b"\n")
+
+    def close(self) -> None:
+        """Close the records."""
+        self._records.close()
+
+    def record(self, event: dict[str, Any]) -> None:
+        """Append one record and hand it to the operating system."""
+        self._records.write(msgspec.json.encode(event) + b"\n")
+        self._records.flush()
+
+    def record_trial(self, case: Case, verdict: Verdict, *, purpose: str) -> None:
+        """Append what one trial found."""
+        self.record(
+            {
+                "event": "trial",
+                "purpose": purpose,
+                "case": msgspec.Raw(encode_case(case)),
+                "verdict": verdict,
+            }
+        )
+
+    def keep_failure(self, bucket: str, case: Case, verdict: Verdict, target: str, report: str) -> str:
+        """Write the folder of one failure and return its id."""
+        name = failure_id(bucket)
+        folder = self.folder / "failures" / name
+        folder.mkdir(exist_ok=True)
+        write(folder / "case.json", write_case_file(CaseFile(case=case, target=target, note=verdict.message)))
+        write(folder / "repro.py", _SCRIPT.format(target=target, message=_for_docstring(verdict.message), case=case))
+        write(folder / "report.txt", report)
+        return name
+
+    def known_cases(self) -> list[tuple[Path, Case]]:
+        """Return the cases of the failures that earlier hunts left here."""
+        return read_cases(sorted(self.folder.glob("failures/*/case.json")))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json`."""
+        write(self.folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the summary of the last hunt in this folder; empty if there is none that can be read."""
+    try:
+        summary = msgspec.json.decode((folder / "summary.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def read_cases(paths: list[Path]) -> list[tuple[Path, Case]]:
+    """Return the cases of these files.
+
+    Raises:
+        CaseError: One of them is malformed; the message names the file.
+    """
+    return [(path, read_case(path).case) for path in paths]
+
+
+def read_case(path: Path) -> CaseFile:
+    """Return what a case file, or a failure folder, holds.
+
+    Raises:
+        CaseError: There is no such file or it is malformed; the message names it.
+    """
+    if path.is_dir():
+        path = path / "case.json"
+    try:
+        return read_case_file(path.read_bytes())
+    except OSError as error:
+        raise CaseError(f"{path}: {error.strerror or error}") from None
+    except CaseError as error:
+        raise CaseError(f"{path}: {error}") from None
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a hunt, without lines that a crash left torn."""
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                record = msgspec.json.decode(line)
+            except msgspec.DecodeError:
+                continue
+            if isinstance(record, dict):
+                yield record
+
+
+def write(path: Path, text: str) -> None:
+    """Put a file in its place in one step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _for_docstring(message: str) -> str:
+    return message.replace("\\", "\\\\").replace('"""', "'''")

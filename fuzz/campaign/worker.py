@@ -1,0 +1,110 @@
+"""The process that holds the target: it is sent cases and answers with verdicts.
+
+Started as `python -m fuzz.campaign.worker FD`, where FD is one end of a socket pair. Whatever the target does to this
+process, exit, crash or hang, is seen from the other end.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
+
+from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Starting, Tried, Try, asked_case, decode, encode, versions_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from fuzz.target import Target
+
+
+def main(descriptor: int) -> None:
+    """Serve one connection until the other end closes it."""
+    faulthandler.enable()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    connection = Connection(descriptor)
+    try:
+        load = decode(connection.recv_bytes())
+        assert isinstance(load, Load)
+        device = _choose_device(load.device)
+        if device is None:
+            send(connection, Refused(f"--device {load.device}: PyTorch finds no CUDA device on this machine"))
+        else:
+            _serve(connection, load.target, device)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        # The hunt is over, or was killed: there is nobody left to answer.
+        return
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once the hunt is gone: a target that loops for ever must not outlive it."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def _choose_device(asked: str) -> torch.device | None:
+    """Decide where tensors live, and put Triton's interpreter in force before triton is imported where that is the CPU."""
+    import torch
+
+    torch.set_num_threads(1)
+    has_cuda = torch.cuda.is_available()
+    if asked == "cuda" and not has_cuda:
+        return None
+    interpreting = os.environ.get("TRITON_INTERPRET") == "1"
+    device = torch.device("cuda" if asked == "cuda" or (asked == "auto" and has_cuda and not interpreting) else "cpu")
+    if device.type == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"
+    else:
+        os.environ.pop("TRITON_INTERPRET", None)
+    return device
+
+
+def _serve(connection: Connection, name: str, device: torch.device) -> None:
+    import torch
+    import triton
+
+    from fuzz.target import TargetError, load_target
+
+    send(connection, Starting(str(device), versions_of(torch, triton)))
+    try:
+        target = load_target(name)
+        send(connection, Loaded(target.abilities))
+        while True:
+            message = decode(connection.recv_bytes())
+            assert isinstance(message, Try)
+            send(connection, _try(target, message, device))
+    except TargetError as error:
+        send(connection, Refused(str(error)))
+
+
+def _try(target: Target, message: Try, device: torch.device) -> Tried:
+    from fuzz.trial import run_trial
+
+    verdict = run_trial(target, asked_case(message), device)
+    # After an error on the device every later call in this process fails for nothing.
+    spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
+    return Tried(verdict, spent)
+
+
+def _device_works(device: torch.device) -> bool:
+    import torch
+
+    try:
+        torch.zeros(1, device=device).add_(1).item()
+    except RuntimeError:
+        return False
+    return True
+
+
+def send(connection: Connection, message: Message) -> None:
+    """Send one message."""
+    connection.send_bytes(encode(message))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,298 @@
+"""`Case`: everything that decides one trial, as a value.
+
+A case holds no tensors and no randomness: shapes, memory layouts, the name of a value family and a seed. The same
+case gives the same tensors, bit for bit, on any machine (`fuzz.tensors`), which is what makes a failure replayable.
+The defaults are the simplest values, so a shrunk case says by what it still sets what the failure needs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+FORMAT_VERSION: Final = 1
+
+Dtype = Literal["float32", "float16", "bfloat16", "float64"]
+Precision = Literal["default", "ieee", "tf32"]
+TensorName = Literal["x", "weight", "bias"]
+Special = Literal["nan", "inf", "-inf"]
+Family = Literal[
+    "ones",
+    "lattice",
+    "impulse",
+    "winner",
+    "positive",
+    "negative",
+    "uniform",
+    "gaussian",
+    "near_tie",
+    "coherent",
+    "cancelling",
+    "wide",
+    "subnormal",
+    "huge",
+]
+
+DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
+FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+
+# Far above what fits a card, far below what overflows the arithmetic that checks it: a mistyped file must not be able
+# to ask for a terabyte.
+_MAX_ELEMENTS: Final = 2**33
+_MAX_LAYOUT_STEP: Final = 2**10
+
+
+class CaseError(ValueError):
+    """A case, or the file that holds one, breaks a rule; the message names the field, its value and the rule."""
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a tensor lies in memory. The default is contiguous.
+
+    Attributes:
+        order: The dimensions from the slowest to the fastest in memory; empty means as indexed.
+            `(0, 2, 3, 1)` is channels_last.
+        step: Distance of neighbours in each dimension, in parent elements: 2 skips every other one. Empty means 1.
+        margin: Elements of a larger parent tensor before and after the view in each dimension.
+        offset: Elements between the aligned start of the storage and the parent tensor.
+        expand: Dimensions of stride 0; their entries are all the same element.
+        unit_stride: Stride given to dimensions of size 1, where PyTorch allows anything; 0 keeps the natural one.
+    """
+
+    order: tuple[int, ...] = ()
+    step: tuple[int, ...] = ()
+    margin: int = 0
+    offset: int = 0
+    expand: tuple[int, ...] = ()
+    unit_stride: int = 0
+
+    def __repr__(self) -> str:
+        """Return the constructor call that rebuilds this layout, with what differs from contiguous."""
+        return f"Layout({_arguments(self, always=())})"
+
+
+CONTIGUOUS: Final = Layout()
+CHANNELS_LAST: Final = Layout(order=(0, 2, 3, 1))
+
+
+class Sprinkle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Special values put into a tensor at positions that the case's seed decides.
+
+    Attributes:
+        tensor: The tensor that receives them.
+        value: What is written.
+        count: At how many positions (fewer where the tensor is smaller).
+    """
+
+    tensor: TensorName
+    value: Special
+    count: int = 1
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, eq=False):
+    """One call of the operation on one set of tensors.
+
+    `x [n, c_in, h, w]`, `weight [c_out, c_in/groups, kh, kw]`, `bias [c_out]` or none, `scale` a float.
+
+    Attributes:
+        precision: How float32 products are judged: `ieee`, `tf32`, or `default`, which is what PyTorch itself would do
+            on the device.
+        config: Name of a launch configuration, for targets that have named ones.
+        values: The value family (`fuzz.values`).
+        specials: NaN and infinities on top of the value family.
+        seed: Seed of every value that is not fixed by the fields above.
+    """
+
+    n: int = 1
+    c_in: int = 1
+    h: int = 1
+    w: int = 1
+    c_out: int = 1
+    kh: int = 1
+    kw: int = 1
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    bias: bool = False
+    scale: float = 1.0
+    dtype: Dtype = "float32"
+    precision: Precision = "default"
+    config: str | None = None
+    x_layout: Layout = CONTIGUOUS
+    weight_layout: Layout = CONTIGUOUS
+    bias_layout: Layout = CONTIGUOUS
+    values: Family = "ones"
+    specials: tuple[Sprinkle, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every rule; raises `CaseError`."""
+        _check(self)
+
+    @property
+    def x_shape(self) -> tuple[int, int, int, int]:
+        """Shape of x."""
+        return self.n, self.c_in, self.h, self.w
+
+    @property
+    def weight_shape(self) -> tuple[int, int, int, int]:
+        """Shape of the weight."""
+        return self.c_out, self.c_in // self.groups, self.kh, self.kw
+
+    @property
+    def out_size(self) -> tuple[int, int]:
+        """Height and width of the output, as in `torch.nn.Conv2d`; below 1 where PyTorch rejects the case."""
+        sizes = zip((self.h, self.w), (self.kh, self.kw), self.stride, self.padding, self.dilation, strict=True)
+        height, width = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes)
+        return height, width
+
+    @property
+    def reduction_length(self) -> int:
+        """Number of products in one output value of one channel."""
+        return self.c_in // self.groups * self.kh * self.kw
+
+    @property
+    def multiplications(self) -> int:
+        """Products in the whole call; 0 where PyTorch rejects the case."""
+        height, width = (max(0, size) for size in self.out_size)
+        return self.n * height * width * self.c_out * self.reduction_length
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by the JSON text, so that NaN equals itself and -0.0 differs from 0.0."""
+        return isinstance(other, Case) and encode_case(self) == encode_case(other)
+
+    def __hash__(self) -> int:
+        """Hash the JSON text."""
+        return hash(encode_case(self))
+
+    def __repr__(self) -> str:
+        """Return the constructor call that rebuilds this case: the shape, and whatever else is not at its default."""
+        return f"Case({_arguments(self, always=('n', 'c_in', 'h', 'w', 'c_out', 'kh', 'kw'))})"
+
+
+class CaseFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a `case.json` holds: the case, and the target that it was found on."""
+
+    case: Case
+    target: str = "fused"
+    note: str = ""
+
+
+def encode_case(case: Case) -> bytes:
+    """Return the case as one line of JSON."""
+    return msgspec.json.encode(_plain(case))
+
+
+def decode_case(text: bytes | str) -> Case:
+    """Return the case that `encode_case` wrote; raises `CaseError` where the text breaks a rule."""
+    return _convert(_parse(text))
+
+
+def write_case_file(file: CaseFile) -> str:
+    """Return the text of a `case.json`."""
+    document = {"version": FORMAT_VERSION, "target": file.target, "note": file.note, "case": _plain(file.case)}
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def read_case_file(text: bytes | str) -> CaseFile:
+    """Return what a `case.json` holds; raises `CaseError` with one line that says what is wrong."""
+    document = _parse(text)
+    if not isinstance(document, dict) or "case" not in document or "version" not in document:
+        raise CaseError('a case file is a JSON object with "version" and "case"')
+    if document["version"] != FORMAT_VERSION:
+        raise CaseError(f"version={document['version']!r} is not one that this program reads (it reads {FORMAT_VERSION})")
+    target, note = document.get("target", "fused"), document.get("note", "")
+    if not isinstance(target, str) or not isinstance(note, str):
+        raise CaseError('"target" and "note" must be strings')
+    return CaseFile(case=_convert(document["case"]), target=target, note=note)
+
+
+def _parse(text: bytes | str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CaseError(f"not JSON: {error}") from None
+
+
+def _plain(case: Case) -> dict[str, Any]:
+    """Turn a case into JSON's own types; JSON has no NaN and no infinity, so such a scale is written as its name."""
+    fields: dict[str, Any] = msgspec.to_builtins(case)
+    if not math.isfinite(case.scale):
+        fields["scale"] = str(case.scale)
+    return fields
+
+
+def _convert(fields: Any) -> Case:
+    if isinstance(fields, dict) and fields.get("scale") in ("nan", "inf", "-inf"):
+        fields = {**fields, "scale": float(fields["scale"])}
+    try:
+        return msgspec.convert(fields, Case)
+    except msgspec.ValidationError as error:
+        raise CaseError(str(error)) from None
+
+
+def _arguments(struct: msgspec.Struct, always: tuple[str, ...]) -> str:
+    shown = []
+    for field in msgspec.structs.fields(struct):
+        value = getattr(struct, field.name)
+        if field.name in always or not _same(value, field.default):
+            shown.append(f"{field.name}={_literal(value)}")
+    return ", ".join(shown)
+
+
+def _same(value: object, default: object) -> bool:
+    return repr(value) == repr(default)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return repr(value)
+
+
+def _check(case: Case) -> None:
+    """Raise `CaseError` unless every field is in range. A kernel larger than its input is in range: it is an error case."""
+    for name, least in (("n", 0), ("c_in", 1), ("h", 1), ("w", 1), ("c_out", 1), ("kh", 1), ("kw", 1), ("groups", 1)):
+        _at_least(name, getattr(case, name), least)
+    for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
+        for value in getattr(case, name):
+            _at_least(name, value, least)
+    for name in ("c_in", "c_out"):
+        if getattr(case, name) % case.groups:
+            raise CaseError(f"{name}={getattr(case, name)} must be a multiple of groups={case.groups}")
+    _at_least("seed", case.seed, 0)
+    if case.seed >= 2**64:
+        raise CaseError(f"seed={case.seed} must be below 2**64")
+    for name, shape in (("x", case.x_shape), ("weight", case.weight_shape)):
+        if math.prod(shape) > _MAX_ELEMENTS:
+            raise CaseError(f"{name} of shape {shape} has more than {_MAX_ELEMENTS} elements")
+    if case.n * math.prod(max(0, size) for size in case.out_size) > _MAX_ELEMENTS:
+        raise CaseError(f"an output of size {case.out_size} has more than {_MAX_ELEMENTS} elements")
+    for name, rank in (("x_layout", 4), ("weight_layout", 4), ("bias_layout", 1)):
+        _check_layout(name, getattr(case, name), rank)
+    for sprinkle in case.specials:
+        _at_least("specials.count", sprinkle.count, 1)
+
+
+def _check_layout(name: str, layout: Layout, rank: int) -> None:
+    if layout.order and sorted(layout.order) != list(range(rank)):
+        raise CaseError(f"{name}.order={layout.order} must be a permutation of the {rank} dimensions")
+    if layout.step and len(layout.step) != rank:
+        raise CaseError(f"{name}.step={layout.step} must have {rank} entries")
+    for value in layout.step:
+        _at_least(f"{name}.step", value, 1)
+    for field in ("margin", "offset", "unit_stride"):
+        _at_least(f"{name}.{field}", getattr(layout, field), 0)
+    if max(layout.margin, layout.offset, *layout.step, 0) > _MAX_LAYOUT_STEP:
+        raise CaseError(f"{name}={layout} must keep step, margin and offset at most {_MAX_LAYOUT_STEP}")
+    if any(not 0 <= dim < rank for dim in layout.expand) or len(set(layout.expand)) != len(layout.expand):
+        raise CaseError(f"{name}.expand={layout.expand} must name different dimensions below {rank}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise CaseError(f"{name}={value} must be at least {least}")

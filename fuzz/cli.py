@@ -1,0 +1,176 @@
+"""The command `python -m fuzz`: words on the command line → calls.
+
+Exit status: 0 clean, 1 a failure was found, 2 usage, 3 infrastructure, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from fuzz.campaign.hunt import Hunt, Plan
+from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageError
+from fuzz.campaign.store import read_case, read_summary
+from fuzz.case import DTYPES, Case, CaseError, Dtype, Precision
+from fuzz.report.progress import Progress
+from fuzz.report.summary import summary_text
+from fuzz.report.text import verdict_text
+
+_DEFAULT_SECONDS: Final = 60.0
+_REPRO_SECONDS: Final = 120.0
+_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+# Shipped with the repository, not with the package: an installed package hunts without it.
+_CORPUS: Final = Path(__file__).resolve().parent.parent / "tests" / "corpus"
+
+_TARGET_HELP: Final = "fused, two-pass, FILE.py, FILE.py:NAME or package.module:NAME"
+_device_option: Final = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(command.main(arguments, prog_name="python -m fuzz", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        return _complain(error.format_message(), 2)
+    except (UsageError, CaseError) as error:
+        return _complain(str(error), 2)
+    except InfrastructureError as error:
+        return _complain(str(error), 3)
+    except OSError as error:
+        return _complain(f"{error.filename or 'i/o'}: {error.strerror or error}", 3)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted; what was found is kept", 130)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Hunt flaws in kernels of min over channels of (conv2d(x, weight) + bias) · scale."""
+
+
+@command.command()
+@click.option("--target", default="fused", show_default=True, help=_TARGET_HELP)
+@click.option("--time", help="How long: 60s, 30m, 8h.  [default: 60s]")
+@click.option("--max-cases", type=click.IntRange(min=1), help="End after this many cases.")
+@click.option("--workers", default="auto", show_default=True, help="Processes that run the target: a number, or auto.")
+@click.option("--seed", type=click.IntRange(min=0), help="Repeat a hunt's draws.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="fuzz-out", show_default=True)
+@_device_option
+@click.option("--dtype", type=click.Choice(DTYPES), multiple=True, help="Repeat for several.")
+@click.option("--precision", type=click.Choice(["tf32", "ieee"]), help="How float32 is judged.")
+@click.option("--resume", is_flag=True, help="Go on where the last hunt in the folder ended.")
+@click.option("-x", "--exit-first", is_flag=True, help="Stop after the first failure.")
+@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+def run(
+    *,
+    target: str,
+    time: str | None,
+    max_cases: int | None,
+    workers: str,
+    seed: int | None,
+    out: Path,
+    device: str,
+    dtype: tuple[Dtype, ...],
+    precision: Precision | None,
+    resume: bool,
+    exit_first: bool,
+    engine: str,
+) -> int:
+    """Hunt: draw cases, try them, shrink what fails, keep it, go on."""
+    seconds = _seconds(time) if time else None if max_cases else _DEFAULT_SECONDS
+    plan = Plan(
+        target=_resolved(target),
+        out=out,
+        seed=_seed(seed, out, resume),
+        seconds=seconds,
+        max_cases=max_cases,
+        workers=_workers(workers),
+        device=device,
+        dtypes=dtype or None,
+        precisions=(precision,) if precision else None,
+        corpus=(_CORPUS,) if _CORPUS.is_dir() else (),
+        resume=resume,
+        exit_first=exit_first,
+    )
+    with Progress() as progress:
+        hunt = Hunt(plan, progress)
+        status = hunt.run()
+    print(summary_text(hunt.summary(status), str(out)), end="")
+    return status
+
+
+@command.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--target", help=_TARGET_HELP + "  [default: the one it was found on]")
+@_device_option
+def repro(*, path: Path, target: str | None, device: str) -> int:
+    """Run a kept case again."""
+    kept = read_case(path)
+    return replay_case(kept.case, target=_resolved(target or kept.target), device=device)
+
+
+def replay_case(case: Case, *, target: str, device: str = "auto") -> int:
+    """Run one case on a target, print the verdict and return the exit status.
+
+    Args:
+        case: The case.
+        target: A target's name, as for `--target`.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    with IsolatedTarget(target, device) as isolated:
+        verdict = isolated.run(case, _REPRO_SECONDS)
+        versions = ", ".join(f"{name} {version}" for name, version in isolated.versions.items())
+        place = "Triton's interpreter on the CPU" if isolated.device == "cpu" else isolated.device
+    print(f"{target} on {place}, {versions}")
+    print(verdict_text(case, verdict))
+    return 1 if verdict.failed else 3 if verdict.status == "declined" else 0
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"fuzz: {' '.join(message.split())}", file=sys.stderr)
+    return status
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"--time {text}: must be a positive number with s, m or h, like 60s, 30m or 8h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--workers {text}: must be auto or a number of at least 1")
+    return int(text)
+
+
+def _seed(asked: int | None, out: Path, resume: bool) -> int:
+    """Return the seed that was asked for, or that the resumed hunt used, or a new one."""
+    if asked is not None:
+        return asked
+    if resume:
+        earlier = read_summary(out).get("seed")
+        if isinstance(earlier, int):
+            return earlier
+    return secrets.randbits(32)
+
+
+def _resolved(target: str) -> str:
+    """Make a file target independent of the working directory, so that its cases replay from anywhere."""
+    place, colon, name = target.rpartition(":") if not target.endswith(".py") else (target, "", "")
+    if place.endswith(".py"):
+        return f"{Path(place).resolve()}{colon}{name}"
+    return target

@@ -1,0 +1,178 @@
+"""Conversions, elementwise operations and `tl.dot` on Triton's CPU interpreter, as a GPU computes them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from fuzz.rounding import Array, from_bfloat16, to_bfloat16, to_tf32, truncate
+
+Handle = Any  # triton.runtime.interpreter.TensorHandle: .data (numpy), .dtype (Triton's scalar type)
+Block = Any  # triton.language.tensor: .handle, .type
+
+
+class Triton:
+    """Triton's modules, and replacements in them that the exit stack undoes."""
+
+    def __init__(self, undo: ExitStack) -> None:
+        self._undo = undo
+        self.interpreter: Any = importlib.import_module("triton.runtime.interpreter")
+        self.autotuner: Any = importlib.import_module("triton.runtime.autotuner")
+        self.jit: Any = importlib.import_module("triton.runtime.jit")
+        self.tl: Any = importlib.import_module("triton.language")
+        self.ir: Any = importlib.import_module("triton._C.libtriton").ir
+
+    def put(self, owner: Any, name: str, value: Any) -> None:
+        """Set an attribute; at the end it is what it was, or absent again."""
+        if name in vars(owner):
+            self._undo.callback(setattr, owner, name, vars(owner)[name])
+        else:
+            self._undo.callback(delattr, owner, name)
+        setattr(owner, name, value)
+
+    def wrap(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
+        """Route calls of a function or method through `replacement(original, ...)`."""
+        original = getattr(owner, name)
+
+        def routed(*args: Any, **kwargs: Any) -> Any:
+            return replacement(original, *args, **kwargs)
+
+        self.put(owner, name, routed)
+
+    def handle(self, data: Array, dtype: Any) -> Handle:
+        return self.interpreter.TensorHandle(data, dtype.scalar)
+
+    def block(self, data: Array, dtype: Any) -> Block:
+        shape = list(data.shape)
+        return self.tl.tensor(self.handle(data, dtype), self.tl.block_type(dtype, shape))
+
+    def scalar(self, value: Any, dtype: Any) -> Block:
+        data = np.array([value])
+        bits = to_bfloat16(data) if dtype == self.tl.bfloat16 else data.astype(self.numpy_dtype(dtype))
+        return self.tl.tensor(self.handle(bits, dtype), dtype)
+
+    def numpy_dtype(self, dtype: Any) -> np.dtype[Any]:
+        converted: np.dtype[Any] = self.interpreter._get_np_dtype(dtype)
+        return converted
+
+    def is_bfloat16(self, handle: Handle) -> bool:
+        # A comparison of bfloat16 blocks also carries the type bfloat16, on booleans.
+        return bool(handle.dtype.scalar == self.tl.bfloat16 and handle.data.dtype == np.uint16)
+
+    def values(self, handle: Handle) -> Array:
+        """Return the numbers of a handle: bfloat16 bits as float32, everything else as it is stored."""
+        data: Array = handle.data
+        return from_bfloat16(data) if self.is_bfloat16(handle) else data
+
+
+class Arithmetic:
+    """Conversions, elementwise operations and `tl.dot`, method by method of Triton's InterpreterBuilder."""
+
+    def __init__(self, triton: Triton, *, round_dot_operands: bool) -> None:
+        self._triton = triton
+        self._round_dot_operands = round_dot_operands
+
+    def install(self) -> None:
+        triton, builder = self._triton, self._triton.interpreter.InterpreterBuilder
+        triton.wrap(builder, "cast_impl", self.cast)
+        triton.wrap(builder, "create_fp_to_fp", self.convert)
+        triton.wrap(builder, "binary_op", self.elementwise)
+        triton.wrap(builder, "unary_op", self.elementwise)
+        triton.wrap(builder, "create_fma", self.fma)
+        triton.wrap(builder, "create_clampf", self.clamp)
+        triton.wrap(builder, "create_dot", self.dot)
+        for name, operation in (("create_minnumf", np.fmin), ("create_maxnumf", np.fmax)):
+            triton.put(builder, name, _binary(operation))
+        triton.put(builder, "get_bf16", lambda _, value: triton.scalar(value, triton.tl.bfloat16).handle)
+        triton.wrap(triton.interpreter.TensorDescHandle, "materialize_pointers", self.descriptor_pointers)
+
+    def cast(self, original: Any, builder: Any, source: Handle, target: Any) -> Handle:
+        triton, dtype = self._triton, target.scalar
+        if dtype == triton.tl.bfloat16:
+            return triton.handle(to_bfloat16(triton.values(source)), dtype)
+        if triton.is_bfloat16(source):
+            return triton.handle(triton.values(source).astype(triton.numpy_dtype(dtype)), dtype)
+        return original(builder, source, target)
+
+    def convert(self, original: Any, builder: Any, source: Handle, target: Any, rounding: Any) -> Handle:
+        triton, dtype = self._triton, target.scalar
+        if source.dtype.scalar.is_fp8() or dtype.is_fp8():
+            return self._convert_fp8(original, builder, source, dtype, rounding)
+        if rounding != triton.ir.ROUNDING_MODE.RTZ:
+            return builder.cast_impl(source, target)
+        if dtype == triton.tl.bfloat16:
+            return triton.handle(to_bfloat16(triton.values(source), toward_zero=True), dtype)
+        return triton.handle(truncate(triton.values(source), triton.numpy_dtype(dtype)), dtype)
+
+    def _convert_fp8(self, original: Any, builder: Any, source: Handle, dtype: Any, rounding: Any) -> Handle:
+        single = self._triton.tl.float32
+        if self._triton.is_bfloat16(source):
+            source = builder.cast_impl(source, single)
+        if dtype == self._triton.tl.bfloat16:
+            return builder.cast_impl(original(builder, source, single, rounding), dtype)
+        return original(builder, source, dtype, rounding)
+
+    def elementwise(self, original: Any, builder: Any, *operands_and_operation: Any) -> Handle:
+        triton = self._triton
+        *operands, operation = operands_and_operation
+        if any(triton.is_bfloat16(operand) for operand in operands):
+            result = operation(*map(triton.values, operands))
+            narrowed = result if result.dtype == np.bool_ else to_bfloat16(result)
+            handle = triton.handle(narrowed, triton.tl.bfloat16)
+        else:
+            handle = original(builder, *operands_and_operation)
+        if handle.data.dtype == np.bool_:
+            handle.dtype = triton.tl.int1  # Triton leaves the type of the operands on a comparison
+        return handle
+
+    def fma(self, original: Any, builder: Any, x: Handle, y: Handle, z: Handle) -> Handle:
+        triton = self._triton
+        native = hasattr(triton.interpreter._interpreter, "fma_fp32")  # since 3.9 it rounds once by itself
+        if z.data.dtype == np.float64 or (native and not triton.is_bfloat16(z)):
+            return original(builder, x, y, z)
+        wide = [triton.values(operand).astype(np.float64) for operand in (x, y, z)]
+        total = wide[0] * wide[1] + wide[2]
+        narrow = to_bfloat16(total) if triton.is_bfloat16(z) else total.astype(z.data.dtype)
+        return triton.handle(narrow, z.dtype)
+
+    def clamp(self, original: Any, builder: Any, x: Handle, low: Handle, high: Handle, propagate: Any) -> Handle:
+        drop = propagate == self._triton.ir.PROPAGATE_NAN.NONE
+        lower, upper = (np.fmax, np.fmin) if drop else (np.maximum, np.minimum)
+        return builder.binary_op(builder.binary_op(x, low, lower), high, upper)
+
+    def dot(self, original: Any, builder: Any, a: Handle, b: Handle, acc: Handle, precision: Any, *rest: Any) -> Handle:
+        triton = self._triton
+        if not all(operand.dtype.scalar.is_standard_floating() for operand in (a, b)):
+            return original(builder, a, b, acc, precision, *rest)  # int8 and fp8
+        compute = np.float64 if acc.data.dtype == np.float64 else np.float32
+        left, right = (triton.values(operand).astype(compute) for operand in (a, b))
+        cut = self._round_dot_operands and precision == triton.ir.INPUT_PRECISION.TF32
+        if cut and a.dtype.scalar == triton.tl.float32:
+            left, right = to_tf32(left), to_tf32(right)
+        total = np.matmul(left, right) + acc.data.astype(compute)
+        return triton.handle(total.astype(acc.data.dtype), acc.dtype)
+
+    def descriptor_pointers(self, _: Any, descriptor: Any, offsets: list[Handle]) -> tuple[Handle, Handle]:
+        # Triton asserts that the innermost offset is a multiple of 16 bytes; only base and strides need to be.
+        triton, shape = self._triton, descriptor.block_shape
+        itemsize = descriptor.base.dtype.element_ty.primitive_bitwidth // 8
+        pointers = np.broadcast_to(descriptor.base.data, shape)
+        mask = np.ones(shape, dtype=bool)
+        for axis, offset in enumerate(offsets):
+            ruler = [-1 if other == axis else 1 for other in range(len(shape))]
+            index = (offset.data.astype(np.int64) + np.arange(shape[axis])).reshape(ruler)
+            stride = descriptor.strides[axis].data.astype(np.int64)
+            pointers = pointers + (itemsize * index * stride).astype(np.uint64)
+            mask = mask & (index >= 0) & (index < descriptor.shape[axis].data)
+        return triton.handle(pointers, descriptor.base.dtype), triton.handle(mask, triton.tl.int1)
+
+
+def _binary(operation: Any) -> Callable[..., Handle]:
+    def create(builder: Any, lhs: Handle, rhs: Handle) -> Handle:
+        return builder.binary_op(lhs, rhs, operation)
+
+    return create

@@ -1,0 +1,1 @@
+"""Verdicts and records → what a person reads. Nothing here decides anything."""

@@ -1,0 +1,46 @@
+"""`summary.json` as text, for the end of a hunt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def summary_text(summary: Mapping[str, Any], folder: str) -> str:
+    """Return what a hunt found, the result first."""
+    failures = summary["failures"]
+    lines = [_headline(summary), ""]
+    for failure in failures:
+        lines += [
+            f"  {failure['id']}  {failure['bucket']}",
+            f"          {failure['message']}",
+            f"          found after {failure['cases_to_find']} cases, {failure['seconds_to_find']} s",
+            f"          again: python -m fuzz repro {folder}/failures/{failure['id']}",
+            "",
+        ]
+    features = summary["features"]
+    for prefix in ("dtype", "lane", "values"):
+        counts = {name.partition(": ")[2]: count for name, count in features.items() if name.startswith(f"{prefix}: ")}
+        lines.append(f"  {prefix:8}{_counts(counts)}")
+    rest = {name: count for name, count in features.items() if ": " not in name}
+    if rest:
+        lines.append(f"  {'with':8}{_counts(rest)}")
+    for name, ratio in summary["worst_error_ratio"].items():
+        lines.append(f"  largest error in {name}: {ratio:.3g} of what is allowed")
+    for reason, count in summary["declined_reasons"].items():
+        lines.append(f"  declined {count} times: {reason}")
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _headline(summary: Mapping[str, Any]) -> str:
+    ran = f"{summary['cases']} cases in {summary['seconds']:.0f} s, seed {summary['seed']}, {summary['device']}"
+    count = len(summary["failures"])
+    if count:
+        return f"{summary['target']}: {count} failure{'s' if count > 1 else ''} in {ran}"
+    if not summary["cases"]:
+        return f"{summary['target']}: no case could be run, {summary['declined']} declined"
+    return f"{summary['target']}: no failure in {ran}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))

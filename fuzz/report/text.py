@@ -1,0 +1,53 @@
+"""A verdict as plain text."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from fuzz.case import Case
+from fuzz.verdict import Verdict
+
+_CLAIM = {
+    "exact": "every sound implementation gives these bits, whatever its order of summation or precision",
+    "interval": "the allowed error is an upper bound for any order of summation (docs/correctness.md)",
+    "guards": "memory around every tensor was compared byte for byte before and after the call",
+    "errors": "PyTorch's own behaviour on the same call is what was compared with",
+    "process": "the target ran in a process of its own, which was lost",
+}
+
+
+def verdict_text(case: Case, verdict: Verdict) -> str:
+    """Return the lines that say what a trial found."""
+    if verdict.status == "pass":
+        return f"passes: {_pass_detail(verdict)}\n{case!r}"
+    if verdict.status == "declined":
+        return f"declined: {verdict.message}\n{case!r}"
+    lines = [f"{verdict.kind} · {verdict.message}", verdict.where, repr(case)]
+    return "\n".join(line for line in lines if line)
+
+
+def failure_report(name: str, bucket: str, case: Case, verdict: Verdict, target: str, folder: Path) -> str:
+    """Return the text of a failure's `report.txt`."""
+    again = f"python -m fuzz repro {shlex.quote(str(folder / 'failures' / name))}"
+    return "\n".join(
+        [
+            f"failure {name}: {bucket}",
+            "",
+            verdict_text(case, verdict),
+            "",
+            f"target:   {target}",
+            f"lane:     {verdict.lane}: {_CLAIM[verdict.lane]}",
+            f"again:    {again}",
+            f"compare:  {again} --target fused",
+            "",
+        ]
+    )
+
+
+def _pass_detail(verdict: Verdict) -> str:
+    if verdict.lane == "exact":
+        return "bit for bit"
+    if verdict.lane == "interval":
+        return f"within the bound, largest error {verdict.error_ratio:.3g} of what is allowed"
+    return "rejected, as PyTorch rejects it"

@@ -1,0 +1,145 @@
+"""Hypothesis strategies that draw a `Case`. The one place that knows ranges.
+
+A case is drawn as descriptors and a seed, never as tensor elements: Hypothesis's buffer is small, and a shrunk seed says
+nothing. Every list starts with its simplest entry, and every feature is off unless a draw turns it on, so that cases
+differ in which features they combine and shrinking switches off what does not matter.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from hypothesis import strategies as st
+
+from fuzz.abilities import Abilities
+from fuzz.case import CHANNELS_LAST, CONTIGUOUS, FAMILIES, Case, Dtype, Layout, Precision, Sprinkle, TensorName
+
+# One to a few tiles and their neighbours: tiles are powers of two from 16 up.
+_CHANNELS: Final = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 130)
+_EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 131, 257)
+_KERNELS: Final = ((1, 1), (3, 3), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (5, 5), (4, 1), (1, 7), (5, 3))
+_SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375)
+_EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
+
+# Size of one call in tiles of 32 positions, 32 channels and 32 products: what it costs on Triton's CPU interpreter, about
+# 2 ms a tile. Most calls are small, because two small ones find more than one large one.
+_TILE: Final = 32
+_TILES: Final = (6, 12, 24, 96)
+
+
+def layouts(rank: int) -> st.SearchStrategy[Layout]:
+    """Draw how a tensor of this rank lies in memory."""
+    steps = st.lists(st.sampled_from((1, 2, 3)), min_size=rank, max_size=rank).map(tuple)
+    drawn = [
+        st.sampled_from((1, 2, 3, 4, 8, 15)).map(lambda offset: Layout(offset=offset)),
+        steps.map(lambda step: Layout(step=step)),
+        st.integers(1, 3).map(lambda margin: Layout(margin=margin)),
+        st.lists(st.integers(0, rank - 1), min_size=1, max_size=2, unique=True).map(lambda dims: Layout(expand=tuple(sorted(dims)))),
+    ]
+    if rank == 1:
+        return st.one_of(*drawn)
+    orders = st.sampled_from((CHANNELS_LAST.order, (0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0)))
+    permuted = st.one_of(orders, st.permutations(range(rank)).map(tuple))
+    return st.one_of(
+        permuted.map(lambda order: Layout(order=order)),
+        *drawn,
+        st.sampled_from((3, 1, 1009)).map(lambda stride: Layout(unit_stride=stride)),
+        st.builds(lambda order, step, offset: Layout(order=order, step=step, offset=offset), permuted, steps, st.integers(0, 15)),
+    )
+
+
+def sprinkles() -> st.SearchStrategy[tuple[Sprinkle, ...]]:
+    """Draw which special values are put where."""
+    tensors: tuple[TensorName, ...] = ("x", "weight", "bias")
+    one = st.builds(Sprinkle, st.sampled_from(tensors), st.sampled_from(("nan", "inf", "-inf")), st.sampled_from((1, 2, 5)))
+    return st.lists(one, min_size=1, max_size=2).map(tuple)
+
+
+def scales() -> st.SearchStrategy[float]:
+    """Draw a scale: mostly ordinary, at times one at the end of the range."""
+    ordinary = st.sampled_from(_SCALES)
+    return st.one_of(ordinary, ordinary, st.floats(-8, 8, width=32), ordinary, st.sampled_from(_EXTREME_SCALES))
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn,
+    abilities: Abilities,
+    *,
+    dtypes: tuple[Dtype, ...] | None = None,
+    precisions: tuple[Precision, ...] | None = None,
+    effort: float = 1.0,
+) -> Case:
+    """Draw a case that the target's signature can express.
+
+    Args:
+        draw: Given by Hypothesis.
+        abilities: What the target can be asked.
+        dtypes: Which dtypes to try; what the target promises if None.
+        precisions: Which precisions to try; what the target promises if None.
+        effort: Factor on the size of a call; 1 suits a tiled kernel on Triton's interpreter.
+    """
+
+    def chance(one_in: int) -> bool:
+        return draw(st.integers(0, one_in - 1)) == one_in - 1
+
+    kh, kw = draw(st.sampled_from(_KERNELS))
+    stride, padding, dilation, groups = (1, 1), (0, 0), (1, 1), 1
+    if abilities.convolution_options and chance(2):
+        stride = draw(st.sampled_from(((1, 1), (2, 2), (1, 2), (2, 1), (3, 1))))
+        padding = draw(st.sampled_from(((0, 0), (1, 1), (0, 1), (1, 0), (2, 3))))
+        dilation = draw(st.sampled_from(((1, 1), (2, 2), (1, 2), (2, 1))))
+        groups = draw(st.sampled_from((1, 1, 2, 3)))
+    tiles = effort * draw(st.sampled_from(_TILES))
+    columns = draw(_up_to(_EXTENTS, _TILE * tiles))
+    rows = draw(_up_to(_EXTENTS, _TILE * tiles / columns))
+    batch = draw(_up_to((1, 2, 3, 5), _TILE * tiles / columns / rows))
+    tiles /= groups * math.ceil(batch * rows * columns / _TILE)
+    c_out = draw(_up_to(_CHANNELS, _TILE * tiles))
+    tiles /= math.ceil(c_out / _TILE)
+    c_in = draw(_up_to(_CHANNELS, _TILE * tiles / (kh * kw)))
+    # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
+    shortfall = 1 if abilities.every_dtype and chance(40) else 0
+    dtype = draw(st.sampled_from(dtypes or abilities.dtypes))
+    config = draw(st.sampled_from(abilities.configs)) if abilities.configs and chance(3) else None
+    bias = draw(st.booleans())
+    owned = abilities.kind == "module"
+    return Case(
+        n=0 if chance(50) else batch,
+        c_in=groups * c_in,
+        h=_input_extent(rows - shortfall, kh, stride[0], padding[0], dilation[0]),
+        w=_input_extent(columns, kw, stride[1], padding[1], dilation[1]),
+        c_out=groups * c_out,
+        kh=kh,
+        kw=kw,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+        scale=draw(scales()),
+        dtype=dtype,
+        precision=draw(st.sampled_from(_precisions(abilities, precisions, dtype))),
+        config=config,
+        x_layout=draw(layouts(4)) if chance(3) else CONTIGUOUS,
+        weight_layout=draw(layouts(4)) if not owned and chance(4) else CONTIGUOUS,
+        bias_layout=draw(layouts(1)) if not owned and bias and chance(4) else CONTIGUOUS,
+        values=draw(st.sampled_from(FAMILIES)),
+        specials=draw(sprinkles()) if chance(5) else (),
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def _up_to(choices: tuple[int, ...], limit: float) -> st.SearchStrategy[int]:
+    return st.sampled_from([choice for choice in choices if choice <= max(limit, choices[0])])
+
+
+def _input_extent(positions: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """Return the smallest input that gives this many positions, at least 1."""
+    return max(1, (positions - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding)
+
+
+def _precisions(abilities: Abilities, asked: tuple[Precision, ...] | None, dtype: Dtype) -> tuple[Precision, ...]:
+    """Precision is a matter of float32 alone."""
+    return ("default",) if dtype != "float32" else asked or abilities.precisions

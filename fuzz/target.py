@@ -1,0 +1,201 @@
+"""The kernel under test: finding it, loading it, saying what it can be asked, calling it.
+
+Only the process that runs trials imports this module's targets: a candidate file is another person's program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import torch
+
+from fuzz.abilities import BUILT_IN, Abilities
+from fuzz.case import Case
+
+_DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
+_CONVOLUTION_OPTIONS: Final = ("stride", "padding", "dilation", "groups")
+_MODULE_SIGNATURE: Final = "(in_channels, out_channels, kernel_size, scale_factor)"
+
+Call = Callable[[Case, torch.Tensor, torch.Tensor, torch.Tensor | None], Any]
+
+
+class TargetError(Exception):
+    """The target cannot be loaded; the message is one line that says what and why."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A loaded kernel.
+
+    Attributes:
+        name: What the user called it.
+        abilities: What it can be asked.
+        call: Runs it: `call(case, x, weight, bias)` returns whatever the target returns.
+    """
+
+    name: str
+    abilities: Abilities
+    call: Call
+
+
+def load_target(name: str) -> Target:
+    """Load a target by the name that a user gives.
+
+    Args:
+        name: `fused`, `two-pass`, `path/to/file.py`, `path/to/file.py:NAME` or `package.module:NAME`.
+
+    Raises:
+        TargetError: There is no such file, it cannot be imported, or it holds nothing usable.
+    """
+    if name in BUILT_IN:
+        return _load_built_in(name)
+    place, attribute = _split(name)
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place, name)
+    found = _attribute(module, attribute, name)
+    if inspect.isclass(found) and issubclass(found, torch.nn.Module):
+        return _module_target(name, found)
+    if callable(found) and not inspect.isclass(found):
+        return _function_target(name, found, module, built_in=False)
+    raise TargetError(f"target {name}: {attribute or found} is neither a torch.nn.Module class nor a function")
+
+
+def _load_built_in(name: str) -> Target:
+    module_name, attribute = BUILT_IN[name]
+    module = importlib.import_module(module_name)
+    return _function_target(name, getattr(module, attribute), module, built_in=True)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    place, colon, attribute = name.rpartition(":")
+    if colon and not attribute.endswith(".py"):
+        return place, attribute
+    return name, None
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TargetError(f"target {path}: there is no such file")
+    # The name is the path's own, so that two candidate files never meet in sys.modules.
+    module_name = f"fuzz_target_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"target {path}: Python cannot import this file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    # Another person's file may raise anything at all while it is imported; each of it means that it cannot be loaded.
+    except Exception as error:
+        raise TargetError(f"target {path}: importing it raised {_one_line(error)}") from error
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _import_module(place: str, name: str) -> ModuleType:
+    if not place or not all(part.isidentifier() for part in place.split(".")):
+        raise TargetError(f"target {name}: use fused, two-pass, FILE.py, FILE.py:NAME or package.module:NAME")
+    try:
+        return importlib.import_module(place)
+    # As for a file: whatever an import raises means that the target cannot be loaded.
+    except Exception as error:
+        raise TargetError(f"target {name}: importing {place} raised {_one_line(error)}") from error
+
+
+def _attribute(module: ModuleType, attribute: str | None, name: str) -> Any:
+    if attribute is not None:
+        if not hasattr(module, attribute):
+            raise TargetError(f"target {name}: there is no {attribute} in it")
+        return getattr(module, attribute)
+    for candidate in _DEFAULT_NAMES:
+        if hasattr(module, candidate):
+            return getattr(module, candidate)
+    raise TargetError(f"target {name}: it defines none of {', '.join(_DEFAULT_NAMES)}; name one as {name}:NAME")
+
+
+def _function_target(name: str, function: Callable[..., Any], module: ModuleType, *, built_in: bool) -> Target:
+    abilities = _function_abilities(name, function, module, built_in=built_in)
+
+    def call(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        options: dict[str, Any] = {}
+        if abilities.convolution_options:
+            options.update({option: getattr(case, option) for option in _CONVOLUTION_OPTIONS})
+        if abilities.precision and case.precision != "default":
+            options["precision"] = case.precision
+        if case.config in abilities.configs:
+            options["config"] = case.config
+        if bias is None and not abilities.optional_bias:
+            bias = torch.zeros(case.c_out, dtype=x.dtype, device=x.device)
+        return function(x, weight, bias, case.scale, **options)
+
+    return Target(name, abilities, call)
+
+
+def _function_abilities(name: str, function: Callable[..., Any], module: ModuleType, *, built_in: bool) -> Abilities:
+    try:
+        signature = inspect.signature(function)
+        signature.bind("x", "weight", "bias", "scale")
+    except (TypeError, ValueError) as error:
+        raise TargetError(f"target {name}: a function target is called as f(x, weight, bias, scale), but {error}") from None
+    parameters = signature.parameters
+    optional = {key for key, parameter in parameters.items() if parameter.default is None}
+    positional = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    configs = getattr(module, "named_configs", None)
+    return Abilities(
+        kind="function",
+        convolution_options=all(option in parameters for option in _CONVOLUTION_OPTIONS),
+        optional_bias=len(positional) > 2 and positional[2] in optional,
+        precision="precision" in optional,
+        configs=tuple(configs()) if "config" in optional and callable(configs) else (),
+        every_dtype=built_in,
+        rounds_once=built_in,
+    )
+
+
+def _module_target(name: str, module_class: type[torch.nn.Module]) -> Target:
+    _check_module(name, module_class)
+
+    def call(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        kernel_size: int | tuple[int, int] = case.kh if case.kh == case.kw else (case.kh, case.kw)
+        torch.manual_seed(case.seed % 2**63)
+        module = module_class(case.c_in, case.c_out, kernel_size, case.scale).to(device=x.device, dtype=x.dtype)
+        weight_parameter, bias_parameter = _parameters(name, module)
+        with torch.no_grad():
+            weight_parameter.copy_(weight)
+            if bias_parameter is not None:
+                bias_parameter.copy_(torch.zeros_like(bias_parameter) if bias is None else bias)
+        if bias is not None and bias_parameter is None:
+            raise NotImplementedError("the module has no bias")
+        return module(x)
+
+    return Target(name, Abilities(kind="module"), call)
+
+
+def _check_module(name: str, module_class: type[torch.nn.Module]) -> None:
+    try:
+        inspect.signature(module_class).bind(1, 1, 1, 1.0)
+    except (TypeError, ValueError):
+        raise TargetError(f"target {name}: a module target is constructed as {_MODULE_SIGNATURE}") from None
+
+
+def _parameters(name: str, module: torch.nn.Module) -> tuple[torch.nn.Parameter, torch.nn.Parameter | None]:
+    weights = [parameter for parameter in module.parameters() if parameter.dim() == 4]
+    biases = [parameter for parameter in module.parameters() if parameter.dim() == 1]
+    if len(weights) != 1 or len(biases) > 1:
+        shapes = [tuple(parameter.shape) for parameter in module.parameters()]
+        raise TargetError(f"target {name}: a module needs one 4-D parameter and at most one 1-D, this one has {shapes}")
+    return weights[0], biases[0] if biases else None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

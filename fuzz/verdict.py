@@ -1,0 +1,82 @@
+"""`Verdict`: what one trial found, as data. Showing it is `fuzz.report`'s job."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+Status = Literal["pass", "fail", "declined"]
+Lane = Literal["exact", "interval", "guards", "errors", "process"]
+Kind = Literal[
+    "ok",
+    "declined",
+    "wrong-value",
+    "missing-nan",
+    "unexpected-nan",
+    "unwritten",
+    "wrong-shape",
+    "wrong-dtype",
+    "wrong-type",
+    "input-modified",
+    "out-of-bounds-write",
+    "raised",
+    "not-rejected",
+    "crash",
+    "timeout",
+]
+
+# One defect shows as several kinds: an unmasked tail gives a NaN next to a poisoned gap and a wrong number next to
+# data. A person calls that one bug, so kinds are grouped before failures are compared. A NaN that is missing stands by
+# itself: it takes a special value, which would otherwise creep into cases that fail without one.
+_MANIFESTATION: Final[dict[str, str]] = {
+    "wrong-value": "wrong result",
+    "missing-nan": "missing NaN",
+    "unexpected-nan": "wrong result",
+    "unwritten": "wrong result",
+    "wrong-shape": "wrong kind of result",
+    "wrong-dtype": "wrong kind of result",
+    "wrong-type": "wrong kind of result",
+    "input-modified": "memory damaged",
+    "out-of-bounds-write": "memory damaged",
+    "raised": "raised",
+    "not-rejected": "not rejected",
+    "crash": "crash",
+    "timeout": "timeout",
+}
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The outcome of one trial.
+
+    Attributes:
+        lane: Which check decided.
+        message: One line for a person: what was seen, what is admissible.
+        where: Which part of the output is wrong, as far as the data can tell; may be empty.
+        error_ratio: Largest |out - truth| / allowed error over the elements that the interval lane judged; above 1 is a
+            failure, 0 where nothing was judged there.
+        seconds: Time that the target took.
+    """
+
+    status: Status
+    kind: Kind = "ok"
+    lane: Lane = "exact"
+    message: str = ""
+    where: str = ""
+    error_ratio: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether the target is at fault."""
+        return self.status == "fail"
+
+    @property
+    def manifestation(self) -> str:
+        """The group of kinds in which one defect shows itself; empty unless this verdict is a failure."""
+        return _MANIFESTATION[self.kind] if self.failed else ""
+
+
+def failure(kind: Kind, lane: Lane, message: str, *, where: str = "", error_ratio: float = 0.0) -> Verdict:
+    """Return a failing verdict."""
+    return Verdict(status="fail", kind=kind, lane=lane, message=message, where=where, error_ratio=error_ratio)
