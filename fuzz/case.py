@@ -204,7 +204,9 @@ def read_case_file(text: bytes | str) -> CaseFile:
     if not isinstance(document, dict) or "case" not in document or "version" not in document:
         raise CaseError('a case file is a JSON object with "version" and "case"')
     if document["version"] != FORMAT_VERSION:
-        raise CaseError(f"version={document['version']!r} is not one that this program reads (it reads {FORMAT_VERSION})")
+        raise CaseError(
+            f"version={document['version']!r} is not one that this program reads (it reads {FORMAT_VERSION})"
+        )
     target, note = document.get("target", "fused"), document.get("note", "")
     if not isinstance(target, str) or not isinstance(note, str):
         raise CaseError('"target" and "note" must be strings')
@@ -255,7 +257,7 @@ def _literal(value: object) -> str:
 
 
 def _check(case: Case) -> None:
-    """Raise `CaseError` unless every field is in range. A kernel larger than its input is in range: it is an error case."""
+    """Raise `CaseError` unless every field is in range; a kernel larger than its input is, as an error case."""
     for name, least in (("n", 0), ("c_in", 1), ("h", 1), ("w", 1), ("c_out", 1), ("kh", 1), ("kw", 1), ("groups", 1)):
         _at_least(name, getattr(case, name), least)
     for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):

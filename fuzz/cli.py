@@ -30,7 +30,9 @@ _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 _CORPUS: Final = Path(__file__).resolve().parent.parent / "tests" / "corpus"
 
 _TARGET_HELP: Final = "fused, two-pass, FILE.py, FILE.py:NAME or package.module:NAME"
-_device_option: Final = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+_device_option: Final = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

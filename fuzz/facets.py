@@ -92,10 +92,22 @@ FACETS: Final[tuple[Facet, ...]] = (
     _field("layout of bias", "bias_layout", CONTIGUOUS),
     Facet("inexact values", lambda case: case.values in _INEXACT, lambda case: replace(case, values="lattice")),
     Facet("batch", lambda case: case.n > 1, lambda case: replace(case, n=1), is_size=True),
-    Facet("input channels", lambda case: case.c_in > case.groups, lambda case: replace(case, c_in=case.groups), is_size=True),
-    Facet("output channels", lambda case: case.c_out > case.groups, lambda case: replace(case, c_out=case.groups), is_size=True),
+    Facet(
+        "input channels",
+        lambda case: case.c_in > case.groups,
+        lambda case: replace(case, c_in=case.groups),
+        is_size=True,
+    ),
+    Facet(
+        "output channels",
+        lambda case: case.c_out > case.groups,
+        lambda case: replace(case, c_out=case.groups),
+        is_size=True,
+    ),
     Facet("image size", lambda case: _smallest_image(case) != case, _smallest_image, is_size=True),
-    Facet("kernel size", lambda case: (case.kh, case.kw) != (1, 1), lambda case: replace(case, kh=1, kw=1), is_size=True),
+    Facet(
+        "kernel size", lambda case: (case.kh, case.kw) != (1, 1), lambda case: replace(case, kh=1, kw=1), is_size=True
+    ),
 )
 
 BY_NAME: Final = {facet.name: facet for facet in FACETS}

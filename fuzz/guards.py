@@ -15,7 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fuzz.tensors import RED_ZONE, Poison, poison_value
 
-_UNINITIALISED: Final = {"aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::new_empty_strided"}
+_UNINITIALISED: Final = {
+    "aten::empty",
+    "aten::empty_like",
+    "aten::empty_strided",
+    "aten::new_empty",
+    "aten::new_empty_strided",
+}
 _INITIALISED: Final = {
     f"aten::{prefix}{name}{suffix}"
     for name in ("zeros", "ones", "full")

@@ -44,22 +44,27 @@ class Triton:
         self.put(owner, name, routed)
 
     def handle(self, data: Array, dtype: Any) -> Handle:
+        """Return an interpreter's handle for an array."""
         return self.interpreter.TensorHandle(data, dtype.scalar)
 
     def block(self, data: Array, dtype: Any) -> Block:
+        """Return a block tensor for an array."""
         shape = list(data.shape)
         return self.tl.tensor(self.handle(data, dtype), self.tl.block_type(dtype, shape))
 
     def scalar(self, value: Any, dtype: Any) -> Block:
+        """Return a scalar tensor for a number."""
         data = np.array([value])
         bits = to_bfloat16(data) if dtype == self.tl.bfloat16 else data.astype(self.numpy_dtype(dtype))
         return self.tl.tensor(self.handle(bits, dtype), dtype)
 
     def numpy_dtype(self, dtype: Any) -> np.dtype[Any]:
+        """Return the numpy dtype in which Triton stores a dtype."""
         converted: np.dtype[Any] = self.interpreter._get_np_dtype(dtype)
         return converted
 
     def is_bfloat16(self, handle: Handle) -> bool:
+        """Return whether a handle holds bfloat16 bits."""
         # A comparison of bfloat16 blocks also carries the type bfloat16, on booleans.
         return bool(handle.dtype.scalar == self.tl.bfloat16 and handle.data.dtype == np.uint16)
 
@@ -77,6 +82,7 @@ class Arithmetic:
         self._round_dot_operands = round_dot_operands
 
     def install(self) -> None:
+        """Replace the builder's methods."""
         triton, builder = self._triton, self._triton.interpreter.InterpreterBuilder
         triton.wrap(builder, "cast_impl", self.cast)
         triton.wrap(builder, "create_fp_to_fp", self.convert)
@@ -91,6 +97,7 @@ class Arithmetic:
         triton.wrap(triton.interpreter.TensorDescHandle, "materialize_pointers", self.descriptor_pointers)
 
     def cast(self, original: Any, builder: Any, source: Handle, target: Any) -> Handle:
+        """Convert between number types, rounding to nearest even."""
         triton, dtype = self._triton, target.scalar
         if dtype == triton.tl.bfloat16:
             return triton.handle(to_bfloat16(triton.values(source)), dtype)
@@ -99,6 +106,7 @@ class Arithmetic:
         return original(builder, source, target)
 
     def convert(self, original: Any, builder: Any, source: Handle, target: Any, rounding: Any) -> Handle:
+        """Convert between floating-point types with the rounding that the kernel asks for."""
         triton, dtype = self._triton, target.scalar
         if source.dtype.scalar.is_fp8() or dtype.is_fp8():
             return self._convert_fp8(original, builder, source, dtype, rounding)
@@ -117,6 +125,7 @@ class Arithmetic:
         return original(builder, source, dtype, rounding)
 
     def elementwise(self, original: Any, builder: Any, *operands_and_operation: Any) -> Handle:
+        """Compute on numbers rather than on bfloat16's bits."""
         triton = self._triton
         *operands, operation = operands_and_operation
         if any(triton.is_bfloat16(operand) for operand in operands):
@@ -130,6 +139,7 @@ class Arithmetic:
         return handle
 
     def fma(self, original: Any, builder: Any, x: Handle, y: Handle, z: Handle) -> Handle:
+        """Multiply and add with one rounding where that can be had."""
         triton = self._triton
         native = hasattr(triton.interpreter._interpreter, "fma_fp32")  # since 3.9 it rounds once by itself
         if z.data.dtype == np.float64 or (native and not triton.is_bfloat16(z)):
@@ -140,11 +150,13 @@ class Arithmetic:
         return triton.handle(narrow, z.dtype)
 
     def clamp(self, original: Any, builder: Any, x: Handle, low: Handle, high: Handle, propagate: Any) -> Handle:
+        """Clamp, dropping NaN unless the kernel asks to keep it."""
         drop = propagate == self._triton.ir.PROPAGATE_NAN.NONE
         lower, upper = (np.fmax, np.fmin) if drop else (np.maximum, np.minimum)
         return builder.binary_op(builder.binary_op(x, low, lower), high, upper)
 
     def dot(self, original: Any, builder: Any, a: Handle, b: Handle, acc: Handle, precision: Any, *rest: Any) -> Handle:
+        """Multiply matrices of numbers, with operands rounded to tf32 when asked."""
         triton = self._triton
         if not all(operand.dtype.scalar.is_standard_floating() for operand in (a, b)):
             return original(builder, a, b, acc, precision, *rest)  # int8 and fp8
@@ -157,6 +169,7 @@ class Arithmetic:
         return triton.handle(total.astype(acc.data.dtype), acc.dtype)
 
     def descriptor_pointers(self, _: Any, descriptor: Any, offsets: list[Handle]) -> tuple[Handle, Handle]:
+        """Return a descriptor's pointers and mask without the alignment that hardware does not ask for."""
         # Triton asserts that the innermost offset is a multiple of 16 bytes; only base and strides need to be.
         triton, shape = self._triton, descriptor.block_shape
         itemsize = descriptor.base.dtype.element_ty.primitive_bitwidth // 8

@@ -10,7 +10,7 @@ from fuzz.interpreter_arithmetic import Block, Triton
 from fuzz.rounding import Array
 
 
-class _NotElementwise(Exception):
+class _NotElementwiseError(Exception):
     """A combine function asked for the truth of a whole block."""
 
 
@@ -29,17 +29,19 @@ class Reductions:
         self._triton.wrap(interpreter.ScanOps, "apply_impl", self.scan)
 
     def enter_tensor(self, original: Any, tensor: Any, scope: Any) -> None:
+        """Make the truth of a whole block an error while a combine function runs on blocks."""
         original(tensor, scope)
         truth = tensor.__bool__
 
         def guarded(block: Block) -> bool:
             if self._combining and block.handle.data.size != 1:
-                raise _NotElementwise
+                raise _NotElementwiseError
             return bool(truth(block))
 
         scope.set_attr(tensor, "__bool__", guarded)
 
     def reduce(self, original: Any, operation: Any, blocks: tuple[Block, ...]) -> Any:
+        """Reduce along an axis, a pair of half blocks at a time."""
         rank = blocks[0].handle.data.ndim
         arrays = [block.handle.data for block in blocks]
         axis = _axis(operation.axis, rank)
@@ -73,7 +75,7 @@ class Reductions:
         # way too, so that every step is rounded as it is on a GPU.
         while (length := arrays[0].shape[axis]) > 1:
             if length % 2:
-                raise _NotElementwise
+                raise _NotElementwiseError
             pairs = [np.moveaxis(array, axis, 0) for array in arrays]
             left = [np.moveaxis(pair[0::2], 0, axis) for pair in pairs]
             right = [np.moveaxis(pair[1::2], 0, axis) for pair in pairs]
@@ -94,6 +96,7 @@ class Reductions:
         return [np.broadcast_to(block.handle.data, left[0].shape) for block in cast]
 
     def scan(self, original: Any, operation: Any, blocks: tuple[Block, ...]) -> Any:
+        """Scan along an axis, a slice at a time."""
         arrays = [block.handle.data for block in blocks]
         axis = operation.axis = _axis(operation.axis, arrays[0].ndim)
         dtypes = [block.type.scalar for block in blocks]

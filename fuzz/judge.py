@@ -6,7 +6,7 @@ import torch
 
 from fuzz.case import Case
 from fuzz.oracle import Admissible
-from fuzz.verdict import Kind, Verdict, failure
+from fuzz.verdict import Kind, Lane, Verdict, failure
 
 _AXES = (("n", 0), ("h_out", 2), ("w_out", 3))
 
@@ -26,7 +26,7 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
     outside = ~seen.isnan() & ~admissible.nan_required & ((seen < admissible.low) | (seen > admissible.high))
     wrong = missing | unexpected | outside
     ratio = torch.zeros_like(seen) if admissible.exact else _error_ratio(seen, admissible)
-    lane = "exact" if admissible.exact else "interval"
+    lane: Lane = "exact" if admissible.exact else "interval"
     if not bool(wrong.any()):
         worst = float(ratio.max()) if ratio.numel() else 0.0
         return Verdict(status="pass", lane=lane, error_ratio=worst)

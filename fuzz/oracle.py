@@ -1,10 +1,10 @@
 """Truth and error model → admissible interval per element → `Verdict`.
 
 **Exact lane.** Where every operand is a small integer times a power of two (at most 8 significand bits, so exact in
-bf16, fp16 and tf32), every partial sum stays below 2^24 units, scale is zero or a power of two and nothing comes near
-overflow or underflow, every sound implementation gives the same bits whatever its order or precision: rounding is
-monotone, so it commutes with min, and scaling by a power of two commutes with rounding. `_is_exact` proves this from the
-operands of each case; then only `round(truth)` is admissible.
+bf16, fp16 and tf32), every partial sum stays below 2^24 units, scale is zero or a power of two and nothing comes
+near overflow or underflow, every sound implementation gives the same bits whatever its order or precision: rounding is
+monotone, so it commutes with min, and scaling by a power of two commutes with rounding. `_is_exact` proves this from
+the operands of each case; then only `round(truth)` is admissible.
 
 **Interval lane.** Otherwise, with z_c the truth of channel c, A_c = Σ|x|·|w| + |b|, K products and n = K + 2 roundings,
 the accumulated value is within
@@ -13,8 +13,8 @@ the accumulated value is within
 
 of the truth (Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1, for any order of summation). u_op is
 the relative rounding of an operand and u_acc that of an addition: 2^-23 and not 2^-24 in float32, because tensor cores
-truncate when they align (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 2021). η covers underflow. Scaling adds
-one more relative rounding. Both ends are rounded outwards to the output's dtype, and the interval of a minimum is the
+truncate when they align (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 2021). η covers underflow. Scaling
+adds one more relative rounding. Both ends are rounded outwards to the output's dtype, and the interval of a minimum is the
 minimum of the intervals, since min is monotone in each argument.
 """
 
@@ -203,11 +203,12 @@ def _accumulation_error(
 def _flushed(case: Case, x: torch.Tensor, weight: torch.Tensor, rules: Arithmetic) -> torch.Tensor:
     """What the sum loses where operands that are subnormal in float32 are taken for zero."""
     lost = torch.zeros((), dtype=torch.float64)
-    magnitudes = [torch.where(tensor.isfinite(), tensor, 0.0).double().abs() for tensor in (x, weight)]
-    for index, magnitude in enumerate(magnitudes):
-        tiny = torch.where(magnitude < rules.flush, magnitude, 0.0)
-        if bool(tiny.any()):
-            lost = lost + convolve(case, *(tiny if place == index else magnitudes[place] for place in (0, 1)), None)
+    x_size, weight_size = (torch.where(tensor.isfinite(), tensor, 0.0).double().abs() for tensor in (x, weight))
+    x_tiny, weight_tiny = (torch.where(size < rules.flush, size, 0.0) for size in (x_size, weight_size))
+    if bool(x_tiny.any()):
+        lost = lost + convolve(case, x_tiny, weight_size, None)
+    if bool(weight_tiny.any()):
+        lost = lost + convolve(case, x_size, weight_tiny, None)
     return lost
 
 
@@ -219,8 +220,10 @@ def _is_exact(
     scale: float,
 ) -> bool:
     """Prove that every sound implementation gives the same bits for this case."""
-    mantissa, exponent = math.frexp(scale) if math.isfinite(scale) else (0.0, 0)
-    if not math.isfinite(scale) or (scale != 0 and (abs(mantissa) != 0.5 or abs(exponent - 1) > _EXACT_SCALE_BITS)):
+    # A scale that is not finite gives infinities and NaN, which are exact if the sums are.
+    scale = scale if math.isfinite(scale) else 1.0
+    mantissa, exponent = math.frexp(scale)
+    if scale != 0 and (abs(mantissa) != 0.5 or abs(exponent - 1) > _EXACT_SCALE_BITS):
         return False
     units = [_unit(tensor) for tensor in operands if tensor is not None]
     if any(unit is None for unit in units):
@@ -240,7 +243,7 @@ def _is_exact(
 
 
 def _unit(tensor: torch.Tensor) -> int | None:
-    """Return the exponent of the largest power of two that divides every finite element; None if one has over 8 bits."""
+    """Exponent of the largest power of two that divides every finite element; None if one has over 8 bits."""
     values = tensor[tensor.isfinite() & (tensor != 0)].double()
     if values.numel() == 0:
         return 0

@@ -8,6 +8,7 @@ of those is lowered as far as it goes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,7 +23,9 @@ _INTEGERS: Final = ("n", "groups", "c_in", "c_out", "kh", "kw", "h", "w")
 _PAIRS: Final = ("stride", "padding", "dilation")
 _LAYOUTS: Final = ("x_layout", "weight_layout", "bias_layout")
 _SIMPLE_SCALES: Final = (1.0, 2.0, -1.0, 0.5, 0.0)
-_SEEDS: Final = (0, 1, 2, 3)
+_SEEDS: Final = (0, 1, 2)
+# Families that tell elements apart: with another one of them a smaller size may do.
+_TELLING: Final = FAMILIES[1:4]
 
 Fails = Callable[[Case], bool]
 
@@ -59,7 +62,9 @@ class Shrinker:
             size = -(-len(kept) // parts)
             chunks = [kept[start : start + size] for start in range(0, len(kept), size)]
             rests = [[name for name in kept if name not in chunk] for chunk in chunks]
-            smaller = next((names for names in chunks + rests if len(names) < len(kept) and self._keep(original, names)), None)
+            smaller = next(
+                (names for names in chunks + rests if len(names) < len(kept) and self._keep(original, names)), None
+            )
             if smaller is not None:
                 kept, parts = smaller, 2
             elif parts >= len(kept):
@@ -177,8 +182,23 @@ def _simpler_specials(case: Case) -> Iterator[dict[str, Any]]:
                 yield {"specials": (*rest[0], simpler, *rest[1])}
 
 
+def _other_values(case: Case) -> Iterator[dict[str, Any]]:
+    """Leave a dead end: plain numbers instead of special ones, or a smaller size with other numbers."""
+    if case.specials or not math.isfinite(case.scale):
+        scale = case.scale if math.isfinite(case.scale) else 1.0
+        yield from ({"specials": (), "scale": scale, "values": family} for family in _TELLING)
+    if case.values != SIMPLEST.values:
+        if case.seed > max(_SEEDS):
+            yield from ({"values": family, "seed": seed} for family in _TELLING for seed in _SEEDS)
+        for name in _INTEGERS:
+            least = case.groups if name in ("c_in", "c_out") else 1
+            if getattr(case, name) > least:
+                yield from ({name: least, "values": family} for family in _TELLING)
+
+
 def _simpler_choices(case: Case) -> Iterator[dict[str, Any]]:
-    for name, order in (("values", FAMILIES), ("dtype", DTYPES), ("scale", _SIMPLE_SCALES)):
+    scales = _SIMPLE_SCALES if math.isfinite(case.scale) else (*_SIMPLE_SCALES, math.inf)
+    for name, order in (("values", FAMILIES), ("dtype", DTYPES), ("scale", scales)):
         value = getattr(case, name)
         for simpler in order[: order.index(value)] if value in order else order:
             yield {name: simpler}
@@ -197,4 +217,5 @@ _CANDIDATES: Final = (
     _simpler_pairs,
     _simpler_shapes,
     _simpler_integers,
+    _other_values,
 )

@@ -1,7 +1,7 @@
 """Hypothesis strategies that draw a `Case`. The one place that knows ranges.
 
-A case is drawn as descriptors and a seed, never as tensor elements: Hypothesis's buffer is small, and a shrunk seed says
-nothing. Every list starts with its simplest entry, and every feature is off unless a draw turns it on, so that cases
+A case is drawn as descriptors and a seed, never as tensor elements: Hypothesis's buffer is small, and shrunk elements
+say nothing. Every list starts with its simplest entry, and every feature is off unless a draw turns it on, so that cases
 differ in which features they combine and shrinking switches off what does not matter.
 """
 
@@ -22,10 +22,10 @@ _KERNELS: Final = ((1, 1), (3, 3), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (5, 5
 _SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375)
 _EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
 
-# Size of one call in tiles of 32 positions, 32 channels and 32 products: what it costs on Triton's CPU interpreter, about
-# 2 ms a tile. Most calls are small, because two small ones find more than one large one.
+# Size of one call in tiles of 32 positions, 32 channels and 32 products: what it costs on Triton's CPU interpreter,
+# about 4 ms a tile. Most calls are small, because two small ones find more than one large one.
 _TILE: Final = 32
-_TILES: Final = (6, 12, 24, 96)
+_TILES: Final = (3, 6, 12, 48)
 
 
 def layouts(rank: int) -> st.SearchStrategy[Layout]:
@@ -35,7 +35,9 @@ def layouts(rank: int) -> st.SearchStrategy[Layout]:
         st.sampled_from((1, 2, 3, 4, 8, 15)).map(lambda offset: Layout(offset=offset)),
         steps.map(lambda step: Layout(step=step)),
         st.integers(1, 3).map(lambda margin: Layout(margin=margin)),
-        st.lists(st.integers(0, rank - 1), min_size=1, max_size=2, unique=True).map(lambda dims: Layout(expand=tuple(sorted(dims)))),
+        st.lists(st.integers(0, rank - 1), min_size=1, max_size=2, unique=True).map(
+            lambda dims: Layout(expand=tuple(sorted(dims)))
+        ),
     ]
     if rank == 1:
         return st.one_of(*drawn)
@@ -45,14 +47,21 @@ def layouts(rank: int) -> st.SearchStrategy[Layout]:
         permuted.map(lambda order: Layout(order=order)),
         *drawn,
         st.sampled_from((3, 1, 1009)).map(lambda stride: Layout(unit_stride=stride)),
-        st.builds(lambda order, step, offset: Layout(order=order, step=step, offset=offset), permuted, steps, st.integers(0, 15)),
+        st.builds(
+            lambda order, step, offset: Layout(order=order, step=step, offset=offset),
+            permuted,
+            steps,
+            st.integers(0, 15),
+        ),
     )
 
 
 def sprinkles() -> st.SearchStrategy[tuple[Sprinkle, ...]]:
     """Draw which special values are put where."""
     tensors: tuple[TensorName, ...] = ("x", "weight", "bias")
-    one = st.builds(Sprinkle, st.sampled_from(tensors), st.sampled_from(("nan", "inf", "-inf")), st.sampled_from((1, 2, 5)))
+    one = st.builds(
+        Sprinkle, st.sampled_from(tensors), st.sampled_from(("nan", "inf", "-inf")), st.sampled_from((1, 2, 5))
+    )
     return st.lists(one, min_size=1, max_size=2).map(tuple)
 
 

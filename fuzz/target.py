@@ -146,7 +146,9 @@ def _function_abilities(name: str, function: Callable[..., Any], module: ModuleT
         signature = inspect.signature(function)
         signature.bind("x", "weight", "bias", "scale")
     except (TypeError, ValueError) as error:
-        raise TargetError(f"target {name}: a function target is called as f(x, weight, bias, scale), but {error}") from None
+        raise TargetError(
+            f"target {name}: a function target is called as f(x, weight, bias, scale), but {error}"
+        ) from None
     parameters = signature.parameters
     optional = {key for key, parameter in parameters.items() if parameter.default is None}
     positional = [p.name for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

@@ -25,8 +25,8 @@ TORCH_DTYPE: Final[dict[str, torch.dtype]] = {
     "float64": torch.float64,
 }
 
-# Elements on each side of a tensor. A tile that runs past the end of a weight overshoots by up to BLOCK_N rows, so a few
-# hundred elements would not be enough to see it.
+# Elements on each side of a tensor. A tile that runs past the end of a weight overshoots by up to BLOCK_N rows, so a
+# few hundred elements would not be enough to see it.
 RED_ZONE: Final = 2**14
 
 # Large beside any ordinary value, exact in every floating dtype, and negative, because the operation takes a minimum.

@@ -61,7 +61,7 @@ def _torch_allows_tf32() -> bool:
         return bool(torch.backends.cudnn.allow_tf32)
     except RuntimeError:
         # Once fp32_precision has been set, PyTorch refuses to read the older switch.
-        return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")
+        return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")  # type: ignore[attr-defined]  # torch does not declare it
 
 
 def _expect(target: Target, case: Case, device: torch.device) -> Admissible | RejectedError:

@@ -56,7 +56,8 @@ def _words(case: Case, stream: int, count: int) -> NDArray[np.uint64]:
 def _integers(case: Case, name: TensorName, shape: tuple[int, ...], low: int, high: int) -> NDArray[np.float64]:
     """Integers in [low, high], from the top bits of one word each."""
     words = _words(case, _STREAM[name], math.prod(shape)) >> np.uint64(32)
-    return ((words * np.uint64(high - low + 1)) >> np.uint64(32)).astype(np.float64).reshape(shape) + low
+    drawn: NDArray[np.float64] = ((words * np.uint64(high - low + 1)) >> np.uint64(32)).astype(np.float64) + low
+    return drawn.reshape(shape)
 
 
 def _unit_interval(case: Case, name: TensorName, shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -222,7 +223,7 @@ def _scaled(values: Values, exponent: int) -> Values:
 
 
 def _subnormal(case: Case, shapes: Shapes) -> Values:
-    """x and bias are small multiples of the dtype's smallest subnormal number."""
+    """Small multiples of the dtype's smallest subnormal number in x and bias."""
     exponent = {"float16": -24, "bfloat16": -133, "float64": -1074}.get(case.dtype, -149)
     return _scaled(_lattice(case, shapes), exponent)
 

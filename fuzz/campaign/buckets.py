@@ -42,6 +42,14 @@ class Bucket(msgspec.Struct, frozen=True):
             return False
         return not any(still_fails(case, BY_NAME[name], lambda other: judge(other).failed) for name in self.facets)
 
+    def covers(self, other: Bucket) -> bool:
+        """Return whether the other bucket is this defect, seen in a case that was shrunk less far.
+
+        Sizes make a failure visible rather than cause it, so one that needs more of them needs nothing else.
+        """
+        sizes = all(BY_NAME[name].is_size for name in (*self.facets, *other.facets))
+        return self.manifestation == other.manifestation and sizes and set(self.facets) <= set(other.facets)
+
 
 def bucket_of(case: Case, verdict: Verdict, judge: Judge) -> Bucket:
     """Return the bucket of a shrunk failing case."""

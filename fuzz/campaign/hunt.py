@@ -29,8 +29,8 @@ from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
 
-# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect, longer than the
-# second is a hang; shrinking goes by a shorter one, since every step of a hang costs all of it.
+# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect, and shrunk by a
+# shorter one, since every step of a hang costs all of it; what then takes longer than the second limit is a hang.
 _CASE_SECONDS: Final = 10.0
 _HANG_SECONDS: Final = 30.0
 _SHRINK_SECONDS: Final = 4.0
@@ -144,7 +144,8 @@ class Hunt:
     def _work(self, first: IsolatedTarget) -> None:
         threads = [threading.Thread(target=self._guarded, args=(self._lead, first), daemon=True)]
         threads += [
-            threading.Thread(target=self._guarded, args=(self._follow, first), daemon=True) for _ in range(1, self.plan.workers)
+            threading.Thread(target=self._guarded, args=(self._follow, first), daemon=True)
+            for _ in range(1, self.plan.workers)
         ]
         try:
             for thread in threads:
@@ -231,26 +232,29 @@ class Hunt:
         with self._lock:
             self.census.add(case, verdict)
             if verdict.seconds > _SLOW_SECONDS:
-                self.effort = max(_LEAST_EFFORT, self.effort / 2)
+                self._set_effort(self.effort / 2)
             found_at = self.census.cases, self.elapsed
         if verdict.failed:
             with self._investigation:
-                self._investigate(isolated, case, verdict, found_at)
+                if self._may_investigate():
+                    self._investigate(isolated, case, verdict, found_at)
         self.notify(self, "")
         return verdict
 
     def _check_over(self) -> None:
-        over_time = self.plan.seconds is not None and self.elapsed >= self.plan.seconds
         over_cases = self.plan.max_cases is not None and self.census.cases >= self.plan.max_cases
-        if over_time or over_cases or self._stop.is_set():
+        if self._over_time() or over_cases or self._stop.is_set():
             raise _HuntOver
+
+    def _over_time(self) -> bool:
+        return self.plan.seconds is not None and self.elapsed >= self.plan.seconds
 
     def _run(self, isolated: IsolatedTarget, case: Case, seconds: float, purpose: str) -> Verdict:
         before = isolated.restarts
         verdict = isolated.run(case, seconds)
         with self._lock:
             self.restarts += isolated.restarts - before
-            self._store.record_trial(case, verdict, purpose=purpose)
+            self._store.record_trial(case, verdict, purpose=purpose, at=self.elapsed)
         return verdict
 
     def _investigate(self, isolated: IsolatedTarget, case: Case, verdict: Verdict, found_at: tuple[int, float]) -> None:
@@ -265,20 +269,24 @@ class Hunt:
         if any(bucket.explains(case, verdict, judge) for bucket in self._buckets):
             self.duplicates += 1
             return
-        if verdict.kind == "timeout" and not self._hangs(isolated, case):
-            return
         self.notify(self, f"shrinking: {verdict.message}")
-        shrunk = Shrinker(case, lambda other: judge(other).manifestation == verdict.manifestation, self._may_shrink).shrink()
-        if verdict.kind == "timeout" and shrunk != case and not self._hangs(isolated, shrunk):
-            return
+        shrunk = Shrinker(
+            case, lambda other: judge(other).manifestation == verdict.manifestation, self._may_shrink
+        ).shrink()
+        if verdict.kind == "timeout":
+            known[shrunk] = self._run(isolated, shrunk, _HANG_SECONDS, "hang?")
+            if known[shrunk].kind != "timeout":
+                self._set_effort(self.effort / 4)
+                return
         self._keep(bucket_of(shrunk, verdict, judge), shrunk, judge(shrunk), found_at)
 
-    def _hangs(self, isolated: IsolatedTarget, case: Case) -> bool:
-        """Tell a hang from a slow trial; a slow one makes the following trials smaller."""
-        if self._run(isolated, case, _HANG_SECONDS, "hang?").kind == "timeout":
-            return True
-        self.effort = max(_LEAST_EFFORT, self.effort / 4)
-        return False
+    def _set_effort(self, effort: float) -> None:
+        """Make the following trials smaller, or as they were."""
+        self.effort = max(_LEAST_EFFORT, effort)
+
+    def _may_investigate(self) -> bool:
+        """Whether a failing case is still looked into; the first one always is."""
+        return not self.failures or not (self._over_time() or self._stop.is_set())
 
     def _may_shrink(self) -> bool:
         return self.plan.seconds is None or self.elapsed < self.plan.seconds + _GRACE_SECONDS
@@ -286,9 +294,12 @@ class Hunt:
     def _keep(self, bucket: Bucket, case: Case, verdict: Verdict, found_at: tuple[int, float]) -> None:
         name = failure_id(str(bucket))
         self._buckets.append(bucket)
-        if name in self.failures:
+        if name in self.failures or any(known.covers(bucket) for known in self._buckets[:-1]):
             self.duplicates += 1
             return
+        for known in [known for known in self._buckets[:-1] if bucket.covers(known)]:
+            self._store.drop_failure(failure_id(str(known)))
+            self.failures.pop(failure_id(str(known)), None)
         report = failure_report(name, str(bucket), case, verdict, self.plan.target, self.plan.out)
         self._store.keep_failure(str(bucket), case, verdict, self.plan.target, report)
         self.failures[name] = Failure(

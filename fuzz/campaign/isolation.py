@@ -127,12 +127,13 @@ class IsolatedTarget:
             if not self._process.connection.poll(seconds):
                 self._replace()
                 return msgspec.structs.replace(
-                    failure("timeout", "process", f"no answer within {seconds:.0f} s"), seconds=time.monotonic() - started
+                    failure("timeout", "process", f"no answer within {seconds:.0f} s"),
+                    seconds=time.monotonic() - started,
                 )
             return decode(self._process.connection.recv_bytes())
         except (EOFError, OSError, msgspec.MsgspecError):
             words = self._process.last_words()
-            return failure("crash", "process", _describe_end(self._replace(), words))
+            return failure("crash", "process", _describe_end(self._replace(), words, self.target))
 
     def _replace(self) -> int:
         """End the process, put another in its place, and return the exit status of the old one."""
@@ -185,7 +186,9 @@ class IsolatedTarget:
                 return decode(process.connection.recv_bytes())
         except (EOFError, OSError):
             words = process.last_words()
-            raise error(f"{doing} ended the process ({_describe_end(_end_naturally(process), words)})") from None
+            raise error(
+                f"{doing} ended the process ({_describe_end(_end_naturally(process), words, self.target)})"
+            ) from None
         process.end()
         raise error(f"{doing} took more than {_START_SECONDS:.0f} s")
 
@@ -197,14 +200,12 @@ def _end_naturally(process: _Process) -> int:
     return process.end()
 
 
-def _describe_end(status: int, words: str) -> str:
-    """Say how a process ended, and where, as far as its last words tell."""
-    if status < 0:
-        end = f"killed by {signal.Signals(-status).name}"
-    else:
-        end = f"exited with status {status}"
+def _describe_end(status: int, words: str, target: str) -> str:
+    """Say how a process ended, and where in the target's file, as far as its last words tell."""
+    end = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    frames = [line for line in lines if line.startswith('File "') and "site-packages" not in line]
+    file = target.rpartition(":")[0] if ".py:" in target else target
+    frames = [line for line in lines if line.startswith(f'File "{file}"')]
     if status < 0 and frames:
-        return f"{end} at {frames[0]}"
+        return f"{end} in {frames[0].removeprefix('File ')}"
     return f"{end}: {lines[-1]}" if any(line.startswith("Traceback") for line in lines) else end

@@ -62,7 +62,8 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes) -> Message:
     """Return the message that `encode` wrote; raises `msgspec.ValidationError` for anything else."""
-    return _DECODER.decode(data)
+    message: Message = _DECODER.decode(data)
+    return message
 
 
 def ask_to_try(case: Case) -> Try:

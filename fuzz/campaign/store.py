@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -84,11 +85,12 @@ class Store:
         self._records.write(msgspec.json.encode(event) + b"\n")
         self._records.flush()
 
-    def record_trial(self, case: Case, verdict: Verdict, *, purpose: str) -> None:
-        """Append what one trial found."""
+    def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
+        """Append what one trial found, `at` seconds into the hunt."""
         self.record(
             {
                 "event": "trial",
+                "at": round(at, 2),
                 "purpose": purpose,
                 "case": msgspec.Raw(encode_case(case)),
                 "verdict": verdict,
@@ -104,6 +106,10 @@ class Store:
         write(folder / "repro.py", _SCRIPT.format(target=target, message=_for_docstring(verdict.message), case=case))
         write(folder / "report.txt", report)
         return name
+
+    def drop_failure(self, name: str) -> None:
+        """Remove the folder of a failure that turned out to be another one, shrunk less far."""
+        shutil.rmtree(self.folder / "failures" / name, ignore_errors=True)
 
     def known_cases(self) -> list[tuple[Path, Case]]:
         """Return the cases of the failures that earlier hunts left here."""

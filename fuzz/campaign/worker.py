@@ -14,7 +14,19 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Starting, Tried, Try, asked_case, decode, encode, versions_of
+from fuzz.campaign.protocol import (
+    Load,
+    Loaded,
+    Message,
+    Refused,
+    Starting,
+    Tried,
+    Try,
+    asked_case,
+    decode,
+    encode,
+    versions_of,
+)
 
 if TYPE_CHECKING:
     import torch

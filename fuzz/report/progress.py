@@ -27,7 +27,9 @@ class Progress:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        self._live = (
+            Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        )
         self._due = 0.0
 
     def __enter__(self) -> Progress:
@@ -61,7 +63,11 @@ class Progress:
 def status_line(hunt: Hunt) -> str:
     """Return the state of a hunt on one line."""
     census = hunt.census
-    parts = [f"{census.cases} cases", f"{census.cases / max(hunt.elapsed, 1e-9):.1f}/s", f"{len(hunt.failures)} failures"]
+    parts = [
+        f"{census.cases} cases",
+        f"{census.cases / max(hunt.elapsed, 1e-9):.1f}/s",
+        f"{len(hunt.failures)} failures",
+    ]
     if census.declined:
         parts.append(f"{census.declined.total()} declined")
     if hunt.restarts:

@@ -1,0 +1,86 @@
+"""What every test run shares: interpreter or GPU, Hypothesis profiles, the kernels under test."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from fuzz.target import Target
+
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    # Read by triton when it is imported, so before any test module is.
+    os.environ["TRITON_INTERPRET"] = "1"
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+_SHARED = {
+    "deadline": None,  # a trial's time says something about the machine, not about the kernel
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+    "print_blob": False,  # a case prints as the call that rebuilds it
+}
+settings.register_profile("dev", max_examples=40, **_SHARED)  # type: ignore[arg-type]  # mixed value types
+settings.register_profile("ci", max_examples=40, derandomize=True, database=None, **_SHARED)  # type: ignore[arg-type]  # likewise
+settings.register_profile("nightly", max_examples=2000, **_SHARED)  # type: ignore[arg-type]  # likewise
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("fuzz")
+    group.addoption(
+        "--target", action="append", help="kernel under test: fused, two-pass, FILE.py, FILE.py:NAME or module:NAME"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Hypothesis has a profile of its own named ci that it loads where it sees CI; ours is loaded by name either way.
+    if not config.getoption("--hypothesis-profile", default=None):
+        settings.load_profile("ci" if os.environ.get("CI") else "dev")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if HAS_GPU and worker.startswith("gw"):
+        torch.cuda.set_device(int(worker[2:]) % torch.cuda.device_count())
+    torch.set_num_threads(1)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    import triton
+
+    place = "Triton's interpreter" if INTERPRETING else torch.cuda.get_device_name()
+    profile = config.getoption("--hypothesis-profile", default=None) or ("ci" if os.environ.get("CI") else "dev")
+    seed = config.getoption("--hypothesis-seed", default=None)
+    seeding = "fixed seed" if settings().derandomize else f"seed {seed if seed is not None else 'random'}"
+    return f"fuzz: torch {torch.__version__}, triton {triton.__version__}, {place}, profile {profile}, {seeding}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if HAS_GPU:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu") or item.get_closest_marker("huge"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device: a machine with a GPU runs it"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" in metafunc.fixturenames:
+        names = metafunc.config.getoption("--target") or ["fused", "two-pass"]
+        metafunc.parametrize("target", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Target:
+    """The kernel under test, loaded once."""
+    from fuzz.target import TargetError, load_target
+
+    try:
+        return load_target(request.param)
+    except TargetError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where the tensors of a trial live."""
+    return torch.device("cpu" if INTERPRETING else "cuda")
