@@ -14,8 +14,8 @@ the accumulated value is within
 of the truth (Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1, for any order of summation). u_op is
 the relative rounding of an operand and u_acc that of an addition: 2^-23 and not 2^-24 in float32, because tensor cores
 truncate when they align (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 2021). η covers underflow. Scaling
-adds one more relative rounding. Both ends are rounded outwards to the output's dtype, and the interval of a minimum is the
-minimum of the intervals, since min is monotone in each argument.
+adds one more relative rounding. Both ends are rounded outwards to the output's dtype, and the interval of a minimum
+is the minimum of the intervals, since min is monotone in each argument.
 """
 
 from __future__ import annotations

@@ -56,8 +56,10 @@ def _words(case: Case, stream: int, count: int) -> NDArray[np.uint64]:
 def _integers(case: Case, name: TensorName, shape: tuple[int, ...], low: int, high: int) -> NDArray[np.float64]:
     """Integers in [low, high], from the top bits of one word each."""
     words = _words(case, _STREAM[name], math.prod(shape)) >> np.uint64(32)
-    drawn: NDArray[np.float64] = ((words * np.uint64(high - low + 1)) >> np.uint64(32)).astype(np.float64) + low
-    return drawn.reshape(shape)
+    drawn: NDArray[np.float64] = ((words * np.uint64(high - low + 1)) >> np.uint64(32)).astype(np.float64)
+    drawn = drawn.reshape(shape)
+    drawn += low
+    return drawn
 
 
 def _unit_interval(case: Case, name: TensorName, shape: tuple[int, ...]) -> NDArray[np.float64]:

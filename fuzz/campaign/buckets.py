@@ -32,8 +32,8 @@ class Bucket(msgspec.Struct, frozen=True):
         """Return whether another failing case is this defect again: it passes once any of the facets is taken out.
 
         How it shows need not agree: with other values or another layout one defect gives a NaN, a wrong number or a
-        crash. It must agree where the values are what matters, since a lost NaN and a sentinel that is too small are two
-        bugs. A defect that needs nothing at all hides whatever else is wrong in the same way.
+        crash. It must agree where the values are what matters, since a lost NaN and a sentinel that is too small are
+        two bugs. A defect that needs nothing at all hides whatever else is wrong in the same way.
         """
         same = self.manifestation == verdict.manifestation
         if not self.facets:

@@ -60,7 +60,7 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _choose_device(asked: str) -> torch.device | None:
-    """Decide where tensors live, and put Triton's interpreter in force before triton is imported where that is the CPU."""
+    """Decide where tensors live; on the CPU, put Triton's interpreter in force before triton is imported."""
     import torch
 
     torch.set_num_threads(1)

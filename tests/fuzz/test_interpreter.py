@@ -282,16 +282,16 @@ class TestBfloat16:
         convert_kernel[(1,)](x, out, SIZE=16, ROUNDING=None)
         assert same(out, x.to(torch.bfloat16))
 
-    @pytest.mark.parametrize("target", [torch.float32, torch.float64, torch.float16, torch.int32])
-    def test_conversion_from_bfloat16(self, target: torch.dtype) -> None:
-        x = torch.arange(-8, 8).bfloat16() if target == torch.int32 else specials(torch.bfloat16)
-        out = torch.empty(16, dtype=target)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.int32])
+    def test_conversion_from_bfloat16(self, dtype: torch.dtype) -> None:
+        x = torch.arange(-8, 8).bfloat16() if dtype == torch.int32 else specials(torch.bfloat16)
+        out = torch.empty(16, dtype=dtype)
         convert_kernel[(1,)](x, out, SIZE=16, ROUNDING=None)
-        assert same(out, x.to(target))
+        assert same(out, x.to(dtype))
 
-    @pytest.mark.parametrize(("target", "largest"), [(torch.bfloat16, 3.3895313892515355e38), (torch.float16, 65504.0)])
-    def test_rounding_towards_zero_when_asked(self, target: torch.dtype, largest: float) -> None:
-        x, out = torch.full((16,), 3.4e38), torch.empty(16, dtype=target)
+    @pytest.mark.parametrize(("dtype", "largest"), [(torch.bfloat16, 3.3895313892515355e38), (torch.float16, 65504.0)])
+    def test_rounding_towards_zero_when_asked(self, dtype: torch.dtype, largest: float) -> None:
+        x, out = torch.full((16,), 3.4e38), torch.empty(16, dtype=dtype)
         x[1], x[2], x[3] = 1.99999, NAN, INF
         convert_kernel[(1,)](x, out, SIZE=16, ROUNDING="rtz")
         assert out[0].item() == largest
