@@ -46,6 +46,22 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
         """The precisions in which the target is tried unless the user names others."""
         return ("default", "ieee", "tf32") if self.precision else ("default",)
 
+    def promises(
+        self, case: Case, dtypes: tuple[Dtype, ...] | None = None, precisions: tuple[Precision, ...] | None = None
+    ) -> bool:
+        """Return whether a kept case is one that a hunt on this target may try.
+
+        Args:
+            case: The case.
+            dtypes: Which dtypes the user asked for; what the target promises if None.
+            precisions: Likewise.
+        """
+        if case.dtype not in (dtypes or self.dtypes) or self.why_not(case):
+            return False
+        if case.dtype == "float32" and case.precision not in (precisions or self.precisions):
+            return False
+        return min(case.out_size) >= 1 or self.every_dtype
+
     def why_not(self, case: Case) -> str:
         """Return why the target's signature cannot express the case; empty where it can."""
         plain = case.stride == case.dilation == (1, 1) and case.padding == (0, 0) and case.groups == 1

@@ -180,6 +180,9 @@ def _simpler_specials(case: Case) -> Iterator[dict[str, Any]]:
         ):
             if simpler != sprinkle:
                 yield {"specials": (*rest[0], simpler, *rest[1])}
+        if sprinkle.value == "-inf":
+            upright = Sprinkle(sprinkle.tensor, "inf", sprinkle.count)
+            yield {"specials": (*rest[0], upright, *rest[1]), "scale": 1.0}
 
 
 def _other_values(case: Case) -> Iterator[dict[str, Any]]:

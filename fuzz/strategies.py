@@ -1,8 +1,8 @@
 """Hypothesis strategies that draw a `Case`. The one place that knows ranges.
 
-A case is drawn as descriptors and a seed, never as tensor elements: Hypothesis's buffer is small, and shrunk
-elements say nothing. Every list starts with its simplest entry, and every feature is off unless a draw turns it on, so that cases
-differ in which features they combine and shrinking switches off what does not matter.
+A case is drawn as descriptors and a seed, never as tensor elements: Hypothesis's buffer is small, and shrunk elements
+say nothing. Every list starts with its simplest entry, and every feature is off unless a draw turns it on: cases differ
+in which features they combine, and shrinking switches off what does not matter.
 """
 
 from __future__ import annotations

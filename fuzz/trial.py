@@ -88,9 +88,9 @@ def _run_once(
     operands = build(case, poison=poison, device=device)
     guard = AllocationGuard(poison, device.type)
     call = _call(target, case, device, operands, guard)
-    verdict = _judge_call(call, target, case, device, expected, poison_value(poison))
-    if verdict.status == "pass":
-        verdict = _check_memory(operands, guard) or verdict
+    # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
+    damage = _check_memory(operands, guard) if call.error is None else None
+    verdict = damage or _judge_call(call, target, case, device, expected, poison_value(poison))
     return msgspec.structs.replace(verdict, seconds=call.seconds)
 
 

@@ -72,7 +72,8 @@ def _bell(case: Case, name: TensorName, shape: tuple[int, ...]) -> NDArray[np.fl
     """Nearly standard normal: the sum of twelve uniforms less six, which needs no library function."""
     count = math.prod(shape)
     words = (_words(case, _STREAM[name], 12 * count) >> np.uint64(40)).astype(np.float64)
-    return (words.reshape(12, count).sum(axis=0) * 2.0**-24 - 6.0).reshape(shape)
+    sums: NDArray[np.float64] = words.reshape(12, count).sum(axis=0)
+    return (sums * 2.0**-24 - 6.0).reshape(shape)
 
 
 def _amplitude(case: Case) -> int:

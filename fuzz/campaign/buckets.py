@@ -26,7 +26,8 @@ class Bucket(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return what a person reads, and what the failure's id is made from."""
-        return f"{self.manifestation}, depends on {' and '.join(self.facets) or 'nothing: the simplest call fails'}"
+        needs = f"that depends on {' and '.join(self.facets)}" if self.facets else "in a plain call"
+        return f"{self.manifestation} {needs}"
 
     def explains(self, case: Case, verdict: Verdict, judge: Judge) -> bool:
         """Return whether another failing case is this defect again: it passes once any of the facets is taken out.
@@ -43,12 +44,8 @@ class Bucket(msgspec.Struct, frozen=True):
         return not any(still_fails(case, BY_NAME[name], lambda other: judge(other).failed) for name in self.facets)
 
     def covers(self, other: Bucket) -> bool:
-        """Return whether the other bucket is this defect, seen in a case that was shrunk less far.
-
-        Sizes make a failure visible rather than cause it, so one that needs more of them needs nothing else.
-        """
-        sizes = all(BY_NAME[name].is_size for name in (*self.facets, *other.facets))
-        return self.manifestation == other.manifestation and sizes and set(self.facets) <= set(other.facets)
+        """Return whether the other bucket is this defect, seen in a case that was shrunk less far."""
+        return self.manifestation == other.manifestation and set(self.facets) <= set(other.facets)
 
 
 def bucket_of(case: Case, verdict: Verdict, judge: Judge) -> Bucket:

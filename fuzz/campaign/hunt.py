@@ -7,6 +7,7 @@ put into a bucket and kept, and the hunt goes on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -29,17 +30,20 @@ from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
 
-# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect, and shrunk by a
-# shorter one, since every step of a hang costs all of it; what then takes longer than the second limit is a hang.
+# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect, longer than the
+# second is a hang; shrinking goes by a shorter one, since every step of a hang costs all of it.
 _CASE_SECONDS: Final = 10.0
 _HANG_SECONDS: Final = 30.0
 _SHRINK_SECONDS: Final = 4.0
-# A trial slower than this makes the following ones smaller.
+# Calls start small and grow while they are fast: on the interpreter, kernels differ in speed by a factor of a thousand.
+_FIRST_EFFORT: Final = 1 / 8
+_LEAST_EFFORT: Final = 1 / 64
+_FAST_SECONDS: Final = 0.5
 _SLOW_SECONDS: Final = 2.0
-_LEAST_EFFORT: Final = 1 / 16
 # How long the time limit may be overrun to finish shrinking what was found within it.
 _GRACE_SECONDS: Final = 60.0
 _ROUND: Final = 200
+_GROWING_ROUND: Final = 25
 _SUMMARY_SECONDS: Final = 20.0
 
 
@@ -73,6 +77,10 @@ class _HuntOver(BaseException):
     """Leaves Hypothesis's loop; not an `Exception`, so that Hypothesis lets it through."""
 
 
+class _RoundOver(BaseException):
+    """Likewise, to go on with calls of another size."""
+
+
 @dataclass
 class Hunt:
     """One hunt and its state, which the worker threads share under `_lock`."""
@@ -83,7 +91,7 @@ class Hunt:
     failures: dict[str, Failure] = field(default_factory=dict)
     duplicates: int = 0
     restarts: int = 0
-    effort: float = 1.0
+    effort: float = _FIRST_EFFORT
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -177,7 +185,7 @@ class Hunt:
         corpus = [case for folder in self.plan.corpus for _, case in read_cases(sorted(folder.glob("*.json")))]
         for purpose, replayed in (("known failure", known), ("corpus", corpus)):
             for case in replayed:
-                if self._wanted(case, first):
+                if first.abilities.promises(case, self.plan.dtypes, self.plan.precisions):
                     self._one(first, case, purpose)
         self._hunt(first)
 
@@ -185,19 +193,13 @@ class Hunt:
         with IsolatedTarget(self.plan.target, first.device) as isolated:
             self._hunt(isolated)
 
-    def _wanted(self, case: Case, isolated: IsolatedTarget) -> bool:
-        """Whether a kept case is one that this hunt could have drawn."""
-        abilities = isolated.abilities
-        if case.dtype not in (self.plan.dtypes or abilities.dtypes) or abilities.why_not(case):
-            return False
-        return min(case.out_size) >= 1 or abilities.every_dtype
-
     def _hunt(self, isolated: IsolatedTarget) -> None:
         while True:
             with self._lock:
                 number = self._rounds
                 self._rounds += 1
-            self._round(isolated, number)
+            with contextlib.suppress(_RoundOver):
+                self._round(isolated, number)
 
     def _round(self, isolated: IsolatedTarget, number: int) -> None:
         """Let Hypothesis draw for a while; a fresh start keeps its memory small and its choices fresh."""
@@ -205,9 +207,11 @@ class Hunt:
             isolated.abilities, dtypes=self.plan.dtypes, precisions=self.plan.precisions, effort=self.effort
         )
 
+        slowest = 0.0
+
         @hypothesis.seed(int.from_bytes(hashlib.sha256(f"{self.plan.seed}/{number}".encode()).digest()[:8]))
         @settings(
-            max_examples=_ROUND,
+            max_examples=_ROUND if self.effort >= 1 else _GROWING_ROUND,
             database=None,
             deadline=None,
             phases=[Phase.generate, Phase.target],
@@ -215,11 +219,20 @@ class Hunt:
         )
         @given(strategy)
         def draw(case: Case) -> None:
+            nonlocal slowest
             verdict = self._one(isolated, case, "hunt")
-            if verdict is not None and verdict.lane == "interval" and not verdict.failed:
+            if verdict is None:
+                return
+            slowest = max(slowest, verdict.seconds)
+            if slowest > _SLOW_SECONDS:
+                self.effort = max(_LEAST_EFFORT, self.effort / 2)
+                raise _RoundOver
+            if verdict.lane == "interval" and not verdict.failed:
                 hypothesis.target(verdict.error_ratio, label=arithmetic_name(case))
 
         draw()
+        if slowest < _FAST_SECONDS:
+            self.effort = min(1.0, self.effort * 2)
 
     def _one(self, isolated: IsolatedTarget, case: Case, purpose: str) -> Verdict | None:
         """Try one case, count it, and look into it if it fails; None if it was tried before."""
@@ -229,10 +242,10 @@ class Hunt:
                 return None
             self._seen.add(case)
         verdict = self._run(isolated, case, _CASE_SECONDS, purpose)
+        if verdict.kind == "timeout" and not any(bucket.manifestation == "timeout" for bucket in self._buckets):
+            verdict = self._run(isolated, case, _HANG_SECONDS, "hang?")
         with self._lock:
             self.census.add(case, verdict)
-            if verdict.seconds > _SLOW_SECONDS:
-                self._set_effort(self.effort / 2)
             found_at = self.census.cases, self.elapsed
         if verdict.failed:
             with self._investigation:
@@ -273,16 +286,11 @@ class Hunt:
         shrunk = Shrinker(
             case, lambda other: judge(other).manifestation == verdict.manifestation, self._may_shrink
         ).shrink()
-        if verdict.kind == "timeout":
+        if verdict.kind == "timeout" and shrunk != case:
             known[shrunk] = self._run(isolated, shrunk, _HANG_SECONDS, "hang?")
-            if known[shrunk].kind != "timeout":
-                self._set_effort(self.effort / 4)
-                return
+            if not known[shrunk].failed:
+                shrunk = case
         self._keep(bucket_of(shrunk, verdict, judge), shrunk, judge(shrunk), found_at)
-
-    def _set_effort(self, effort: float) -> None:
-        """Make the following trials smaller, or as they were."""
-        self.effort = max(_LEAST_EFFORT, effort)
 
     def _may_investigate(self) -> bool:
         """Whether a failing case is still looked into; the first one always is."""

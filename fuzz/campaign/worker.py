@@ -31,8 +31,6 @@ from fuzz.campaign.protocol import (
 if TYPE_CHECKING:
     import torch
 
-    from fuzz.target import Target
-
 
 def main(descriptor: int) -> None:
     """Serve one connection until the other end closes it."""
@@ -81,6 +79,7 @@ def _serve(connection: Connection, name: str, device: torch.device) -> None:
     import triton
 
     from fuzz.target import TargetError, load_target
+    from fuzz.trial import run_trial
 
     send(connection, Starting(str(device), versions_of(torch, triton)))
     try:
@@ -89,18 +88,12 @@ def _serve(connection: Connection, name: str, device: torch.device) -> None:
         while True:
             message = decode(connection.recv_bytes())
             assert isinstance(message, Try)
-            send(connection, _try(target, message, device))
+            verdict = run_trial(target, asked_case(message), device)
+            # After an error on the device every later call in this process fails for nothing.
+            spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
+            send(connection, Tried(verdict, spent))
     except TargetError as error:
         send(connection, Refused(str(error)))
-
-
-def _try(target: Target, message: Try, device: torch.device) -> Tried:
-    from fuzz.trial import run_trial
-
-    verdict = run_trial(target, asked_case(message), device)
-    # After an error on the device every later call in this process fails for nothing.
-    spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
-    return Tried(verdict, spent)
 
 
 def _device_works(device: torch.device) -> bool:

@@ -1,0 +1,93 @@
+"""Tests of the tester: planted flaws are found and shrunk as a person would, sound kernels are not accused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from planted import PLANTED, SOUND, plant
+
+from fuzz.campaign import hunt as hunting
+from fuzz.campaign.hunt import Hunt, Plan
+from fuzz.campaign.isolation import IsolatedTarget
+from fuzz.campaign.store import read_case
+from fuzz.case import Case, Layout, Sprinkle
+
+# The shrunk cases that count as minimal: every field that is set is one that the flaw needs. Where two are equally
+# simple, either will do.
+MINIMAL: dict[str, list[Case]] = {
+    "nan_dropped": [Case(specials=(Sprinkle("x", "nan"),)), Case(scale=float("nan"))],
+    "finite_sentinel": [
+        Case(specials=(Sprinkle("x", "inf"),)),
+        Case(scale=float("inf")),
+        Case(values="huge"),
+        Case(scale=2.0**100),
+    ],
+    "padded_channels_zero": [Case()],
+    "last_products_unmasked": [Case()],
+    "stride_assumed": [
+        Case(**sizes, **values, x_layout=layout)
+        for sizes in (
+            {"n": 2},
+            {"c_in": 2},
+            {"h": 2},
+            {"w": 2},
+            {"c_in": 2, "h": 2},
+            {"c_in": 2, "w": 2},
+            {"h": 2, "w": 2},
+        )
+        for values in ({}, {"values": "lattice"})
+        for layout in (
+            *(Layout(step=tuple(2 if dim == stepped else 1 for dim in range(4))) for stepped in range(4)),
+            *(Layout(order=order) for order in ((0, 2, 3, 1), (0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0))),
+            *(Layout(expand=(dim,)) for dim in range(4)),
+            Layout(margin=1),
+        )
+    ],
+    "bias_after_scale": [Case(bias=True, scale=2.0)],
+    "minimum_before_scale": [Case(c_out=2, scale=-1.0, values="lattice")],
+    "identity_before_scale": [Case(scale=-1.0), Case(scale=0.0)],
+    "last_channels_skipped": [Case(c_out=33, values="impulse")],
+    "columns_beyond_128_wrap": [Case(w=129, values="lattice")],
+    "store_unmasked": [Case()],
+    "half_precision_products": [Case(values="uniform")],
+    "input_overwritten": [Case(values="lattice")],
+    "crashes": [Case(c_in=3)],
+    "loops": [Case(scale=-1.0)],
+}
+
+
+def plan(target: Path, out: Path, **options: object) -> Plan:
+    chosen = {"seed": 1, "seconds": 120.0, "exit_first": True, "device": "cpu"} | options
+    return Plan(target=str(target), out=out, **chosen)  # type: ignore[arg-type]
+
+
+def without_seed(case: Case) -> Case:
+    return msgspec.structs.replace(case, seed=0)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_flaw_is_found_and_shrunk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "loops":
+        # A loop costs its time-out at every step; the real limits are for kernels that are merely slow.
+        for limit, seconds in (("_CASE_SECONDS", 4.0), ("_HANG_SECONDS", 8.0), ("_SHRINK_SECONDS", 3.0)):
+            monkeypatch.setattr(hunting, limit, seconds)
+    flawed = plant(name, tmp_path)
+    status = Hunt(plan(flawed, tmp_path / "out")).run()
+    assert status == 1, f"{name} was not found: is there a strategy that reaches it, and a check that sees it?"
+    (folder,) = (tmp_path / "out" / "failures").iterdir()
+    case = read_case(folder).case
+    assert without_seed(case) in MINIMAL[name], (
+        f"{name} shrank to {case!r}: teach fuzz/shrinking.py a simpler neighbour"
+    )
+    with IsolatedTarget("fused", "cpu") as fused:
+        verdict = fused.run(case, 60.0)
+    assert not verdict.failed, f"the case accuses the sound kernel, too: {verdict.message}"
+
+
+def test_a_sound_candidate_is_not_accused(tmp_path: Path) -> None:
+    hunt = Hunt(plan(SOUND, tmp_path, max_cases=150))
+    status = hunt.run()
+    assert status == 0, f"a sound kernel was accused: {[failure.message for failure in hunt.failures.values()]}"
+    assert hunt.census.cases >= 150
