@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -94,6 +95,11 @@ def _run_once(
     return msgspec.structs.replace(verdict, seconds=call.seconds)
 
 
+def _machine(case: Case, device: torch.device) -> AbstractContextManager[None]:
+    """Return what makes the CPU compute as a GPU does; a GPU needs nothing."""
+    return faithful(round_dot_operands=case.precision != "default") if device.type == "cpu" else nullcontext()
+
+
 @dataclass(frozen=True)
 class _Call:
     output: Any
@@ -104,11 +110,11 @@ class _Call:
 def _call(target: Target, case: Case, device: torch.device, operands: Operands, guard: AllocationGuard) -> _Call:
     output, error = None, None
     started = time.perf_counter()
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _machine(case, device):
         # A candidate may warn; warnings are no part of the operation.
         warnings.simplefilter("ignore")
         try:
-            with faithful(round_dot_operands=case.precision != "default"), guard:
+            with guard:
                 output = target.call(case, *_tensors(operands))
             if device.type == "cuda":
                 torch.cuda.synchronize()
