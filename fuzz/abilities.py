@@ -9,7 +9,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from fuzz.case import CONTIGUOUS, DTYPES, Case, Dtype, Precision
+from fuzz.case import DTYPES, Case, Dtype, Precision
+from fuzz.layout import CONTIGUOUS
 
 # The kernels of this repository, by the names that a user gives.
 BUILT_IN: Final = {"fused": ("fused.conv_scale_min", "conv_scale_min"), "two-pass": ("fused.two_pass", "two_pass")}

@@ -12,7 +12,11 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from fuzz.layout import CONTIGUOUS, MAX_ELEMENTS, CaseError, Layout, arguments, check_layout, same, within
+
 FORMAT_VERSION: Final = 1
+_MAX_OPTION: Final = 2**20
+_MAX_SPRINKLES: Final = 2**20
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Precision = Literal["default", "ieee", "tf32"]
@@ -38,44 +42,6 @@ Family = Literal[
 DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
-
-# Far above what fits a card, far below what overflows the arithmetic that checks it: a mistyped file must not be able
-# to ask for a terabyte.
-_MAX_ELEMENTS: Final = 2**33
-_MAX_LAYOUT_STEP: Final = 2**10
-
-
-class CaseError(ValueError):
-    """A case, or the file that holds one, breaks a rule; the message names the field, its value and the rule."""
-
-
-class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How a tensor lies in memory. The default is contiguous.
-
-    Attributes:
-        order: The dimensions from the slowest to the fastest in memory; empty means as indexed.
-            `(0, 2, 3, 1)` is channels_last.
-        step: Distance of neighbours in each dimension, in parent elements: 2 skips every other one. Empty means 1.
-        margin: Elements of a larger parent tensor before and after the view in each dimension.
-        offset: Elements between the aligned start of the storage and the parent tensor.
-        expand: Dimensions of stride 0; their entries are all the same element.
-        unit_stride: Stride given to dimensions of size 1, where PyTorch allows anything; 0 keeps the natural one.
-    """
-
-    order: tuple[int, ...] = ()
-    step: tuple[int, ...] = ()
-    margin: int = 0
-    offset: int = 0
-    expand: tuple[int, ...] = ()
-    unit_stride: int = 0
-
-    def __repr__(self) -> str:
-        """Return the constructor call that rebuilds this layout, with what differs from contiguous."""
-        return f"Layout({_arguments(self, always=())})"
-
-
-CONTIGUOUS: Final = Layout()
-CHANNELS_LAST: Final = Layout(order=(0, 2, 3, 1))
 
 
 class Sprinkle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,16 +128,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.n * height * width * self.c_out * self.reduction_length
 
     def __eq__(self, other: object) -> bool:
-        """Compare by the JSON text, so that NaN equals itself and -0.0 differs from 0.0."""
-        return isinstance(other, Case) and encode_case(self) == encode_case(other)
+        """Compare by what is written, so that NaN equals itself and -0.0 differs from 0.0."""
+        return isinstance(other, Case) and repr(msgspec.structs.astuple(self)) == repr(msgspec.structs.astuple(other))
+
+    def __ne__(self, other: object) -> bool:
+        """Return the opposite of `==`, which a msgspec structure would not do by itself."""
+        return not self == other
 
     def __hash__(self) -> int:
-        """Hash the JSON text."""
-        return hash(encode_case(self))
+        """Hash what is compared."""
+        return hash(repr(msgspec.structs.astuple(self)))
 
     def __repr__(self) -> str:
         """Return the constructor call that rebuilds this case: the shape, and whatever else is not at its default."""
-        return f"Case({_arguments(self, always=('n', 'c_in', 'h', 'w', 'c_out', 'kh', 'kw'))})"
+        return f"Case({arguments(self, always=('n', 'c_in', 'h', 'w', 'c_out', 'kh', 'kw'))})"
 
 
 class CaseFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -207,6 +177,9 @@ def read_case_file(text: bytes | str) -> CaseFile:
         raise CaseError(
             f"version={document['version']!r} is not one that this program reads (it reads {FORMAT_VERSION})"
         )
+    unknown = sorted(document.keys() - {"version", "target", "note", "case"})
+    if unknown:
+        raise CaseError(f"a case file has no field named {unknown[0]!r}")
     target, note = document.get("target", "fused"), document.get("note", "")
     if not isinstance(target, str) or not isinstance(note, str):
         raise CaseError('"target" and "note" must be strings')
@@ -216,13 +189,15 @@ def read_case_file(text: bytes | str) -> CaseFile:
 def _parse(text: bytes | str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CaseError(f"not JSON: {error}") from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise CaseError(f"not JSON: {_one_line(error)}") from None
 
 
 def _plain(case: Case) -> dict[str, Any]:
     """Turn a case into JSON's own types; JSON has no NaN and no infinity, so such a scale is written as its name."""
-    fields: dict[str, Any] = msgspec.to_builtins(case)
+    defaults = {info.name: info.default for info in msgspec.structs.fields(Case)}
+    plain: dict[str, Any] = msgspec.to_builtins(case)
+    fields = {name: value for name, value in plain.items() if not same(getattr(case, name), defaults[name])}
     if not math.isfinite(case.scale):
         fields["scale"] = str(case.scale)
     return fields
@@ -234,67 +209,29 @@ def _convert(fields: Any) -> Case:
     try:
         return msgspec.convert(fields, Case)
     except msgspec.ValidationError as error:
-        raise CaseError(str(error)) from None
+        raise CaseError(_one_line(error)) from None
 
 
-def _arguments(struct: msgspec.Struct, always: tuple[str, ...]) -> str:
-    shown = []
-    for field in msgspec.structs.fields(struct):
-        value = getattr(struct, field.name)
-        if field.name in always or not _same(value, field.default):
-            shown.append(f"{field.name}={_literal(value)}")
-    return ", ".join(shown)
-
-
-def _same(value: object, default: object) -> bool:
-    return repr(value) == repr(default)
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f'float("{value}")'
-    return repr(value)
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _check(case: Case) -> None:
     """Raise `CaseError` unless every field is in range; a kernel larger than its input is, as an error case."""
     for name, least in (("n", 0), ("c_in", 1), ("h", 1), ("w", 1), ("c_out", 1), ("kh", 1), ("kw", 1), ("groups", 1)):
-        _at_least(name, getattr(case, name), least)
+        within(name, getattr(case, name), least, MAX_ELEMENTS)
     for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
         for value in getattr(case, name):
-            _at_least(name, value, least)
+            within(name, value, least, _MAX_OPTION)
     for name in ("c_in", "c_out"):
         if getattr(case, name) % case.groups:
             raise CaseError(f"{name}={getattr(case, name)} must be a multiple of groups={case.groups}")
-    _at_least("seed", case.seed, 0)
-    if case.seed >= 2**64:
-        raise CaseError(f"seed={case.seed} must be below 2**64")
-    for name, shape in (("x", case.x_shape), ("weight", case.weight_shape)):
-        if math.prod(shape) > _MAX_ELEMENTS:
-            raise CaseError(f"{name} of shape {shape} has more than {_MAX_ELEMENTS} elements")
-    if case.n * math.prod(max(0, size) for size in case.out_size) > _MAX_ELEMENTS:
-        raise CaseError(f"an output of size {case.out_size} has more than {_MAX_ELEMENTS} elements")
-    for name, rank in (("x_layout", 4), ("weight_layout", 4), ("bias_layout", 1)):
-        _check_layout(name, getattr(case, name), rank)
+    within("seed", case.seed, 0, 2**64 - 1)
     for sprinkle in case.specials:
-        _at_least("specials.count", sprinkle.count, 1)
-
-
-def _check_layout(name: str, layout: Layout, rank: int) -> None:
-    if layout.order and sorted(layout.order) != list(range(rank)):
-        raise CaseError(f"{name}.order={layout.order} must be a permutation of the {rank} dimensions")
-    if layout.step and len(layout.step) != rank:
-        raise CaseError(f"{name}.step={layout.step} must have {rank} entries")
-    for value in layout.step:
-        _at_least(f"{name}.step", value, 1)
-    for field in ("margin", "offset", "unit_stride"):
-        _at_least(f"{name}.{field}", getattr(layout, field), 0)
-    if max(layout.margin, layout.offset, *layout.step, 0) > _MAX_LAYOUT_STEP:
-        raise CaseError(f"{name}={layout} must keep step, margin and offset at most {_MAX_LAYOUT_STEP}")
-    if any(not 0 <= dim < rank for dim in layout.expand) or len(set(layout.expand)) != len(layout.expand):
-        raise CaseError(f"{name}.expand={layout.expand} must name different dimensions below {rank}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise CaseError(f"{name}={value} must be at least {least}")
+        within("specials.count", sprinkle.count, 1, _MAX_SPRINKLES)
+    for name, shape in (("x", case.x_shape), ("weight", case.weight_shape), ("bias", (case.c_out,))):
+        if math.prod(shape) > MAX_ELEMENTS:
+            raise CaseError(f"{name} of shape {shape} has more than {MAX_ELEMENTS} elements")
+        check_layout(f"{name}_layout", getattr(case, f"{name}_layout"), shape)
+    if case.n * math.prod(max(0, size) for size in case.out_size) > MAX_ELEMENTS:
+        raise CaseError(f"an output of size {case.out_size} has more than {MAX_ELEMENTS} elements")

@@ -18,7 +18,8 @@ import click
 from fuzz.campaign.hunt import Hunt, Plan
 from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageError
 from fuzz.campaign.store import read_case, read_summary
-from fuzz.case import DTYPES, Case, CaseError, Dtype, Precision
+from fuzz.case import DTYPES, Case, Dtype, Precision
+from fuzz.layout import CaseError
 from fuzz.report.progress import Progress
 from fuzz.report.summary import summary_text
 from fuzz.report.text import verdict_text

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.case import CONTIGUOUS, Case, CaseError, Family
+from fuzz.case import Case, Family
+from fuzz.layout import CONTIGUOUS, CaseError
 
 _EXTREME: Final = 2.0**60
 _INEXACT: Final[tuple[Family, ...]] = ("uniform", "gaussian", "coherent", "cancelling", "wide")

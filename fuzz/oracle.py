@@ -145,7 +145,10 @@ def admissible(
     convolution = reference(case, x, weight, bias)
     exact = _is_exact(case, convolution, (x, weight, bias), rules, scale)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, x, weight, rules)
-    sums = _special(_Range(*_around(convolution.value, slack), *_no_nan(convolution.value)), convolution, rules, slack)
+    sums = _Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
+    # An implementation may scale the weight first: then the products overflow where only the scaled sum would.
+    reach = max(1.0, abs(scale)) if math.isfinite(scale) else 1.0
+    sums = _special(sums, convolution, rules.largest / reach, slack)
     if not rounds_once and not exact:
         sums = _hull_of_rounding(sums, dtype)
     scaled = _scale(sums, scale)
@@ -236,9 +239,9 @@ def _is_exact(
     smallest = max(rules.flush, _smallest_subnormal(dtype))
     weight_top = _largest(operands[1])
     return (
-        top < math.ldexp(1.0, unit + _EXACT_SUM_BITS)
+        (top == 0 or math.frexp(top)[1] <= unit + _EXACT_SUM_BITS)
         and max(top, weight_top, _largest(operands[0])) * reach <= largest
-        and math.ldexp(1.0, min(unit, *known)) * min(1.0, abs(scale) or 1.0) >= smallest
+        and math.ldexp(1.0, min(unit, *known, 0)) * min(1.0, abs(scale) or 1.0) >= smallest
     )
 
 
@@ -270,10 +273,10 @@ def _no_nan(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return never, never
 
 
-def _special(sums: _Range, convolution: Convolution, rules: Arithmetic, slack: torch.Tensor) -> _Range:
-    """Add infinities and NaN: those of the operands, and those that an overflow on the way may bring."""
-    positive = (convolution.magnitude + convolution.value) / 2 + slack >= rules.largest
-    negative = (convolution.magnitude - convolution.value) / 2 + slack >= rules.largest
+def _special(sums: _Range, convolution: Convolution, largest: float, slack: torch.Tensor) -> _Range:
+    """Add infinities and NaN: those of the operands, and those that partial sums beyond `largest` may bring."""
+    positive = (convolution.magnitude + convolution.value) / 2 + slack >= largest
+    negative = (convolution.magnitude - convolution.value) / 2 + slack >= largest
     low = torch.where(negative, -torch.inf, sums.low)
     high = torch.where(positive, torch.inf, sums.high)
     maybe_nan = sums.maybe_nan | (positive & negative)
@@ -302,7 +305,7 @@ def _scale(sums: _Range, scale: float) -> _Range:
         return _Range(sums.low, sums.high, sums.maybe_nan, torch.ones_like(sums.nan))
     ends = torch.stack([sums.low * scale, sums.high * scale])
     undefined = ends.isnan()
-    nan = sums.nan | undefined.all(dim=0)
+    nan = sums.nan | (undefined.all(dim=0) & (sums.low == sums.high))
     maybe_nan = sums.maybe_nan | undefined.any(dim=0)
     low, high = torch.where(undefined, 0.0, ends).aminmax(dim=0)
     if math.isinf(scale):

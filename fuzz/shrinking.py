@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.case import CHANNELS_LAST, CONTIGUOUS, DTYPES, FAMILIES, Case, CaseError, Layout, Sprinkle
+from fuzz.case import DTYPES, FAMILIES, Case, Sprinkle
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, CaseError, Layout
 
 SIMPLEST: Final = Case()
 _FIELDS: Final = tuple(info.name for info in msgspec.structs.fields(Case))

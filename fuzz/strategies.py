@@ -13,11 +13,13 @@ from typing import Final
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.case import CHANNELS_LAST, CONTIGUOUS, FAMILIES, Case, Dtype, Layout, Precision, Sprinkle, TensorName
+from fuzz.case import FAMILIES, Case, Dtype, Precision, Sprinkle, TensorName
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 
 # One to a few tiles and their neighbours: tiles are powers of two from 16 up.
 _CHANNELS: Final = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 130)
 _EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 131, 257)
+_SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": (1, 2, 3, 5)}
 _KERNELS: Final = ((1, 1), (3, 3), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (5, 5), (4, 1), (1, 7), (5, 3))
 _SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375)
 _EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
@@ -100,26 +102,24 @@ def cases(
         padding = draw(st.sampled_from(((0, 0), (1, 1), (0, 1), (1, 0), (2, 3))))
         dilation = draw(st.sampled_from(((1, 1), (2, 2), (1, 2), (2, 1))))
         groups = draw(st.sampled_from((1, 1, 2, 3)))
-    tiles = effort * draw(st.sampled_from(_TILES))
-    columns = draw(_up_to(_EXTENTS, _TILE * tiles))
-    rows = draw(_up_to(_EXTENTS, _TILE * tiles / columns))
-    batch = draw(_up_to((1, 2, 3, 5), _TILE * tiles / columns / rows))
-    tiles /= groups * math.ceil(batch * rows * columns / _TILE)
-    c_out = draw(_up_to(_CHANNELS, _TILE * tiles))
-    tiles /= math.ceil(c_out / _TILE)
-    c_in = draw(_up_to(_CHANNELS, _TILE * tiles / (kh * kw)))
+    sizes = {name: draw(st.sampled_from(choices)) for name, choices in _SIZES.items()}
+    kept = draw(st.sampled_from(tuple(_SIZES)))
+    _fit(sizes, kept, kh * kw, effort * draw(st.sampled_from(_TILES)) / groups)
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
-    shortfall = 1 if abilities.every_dtype and chance(40) else 0
+    if abilities.every_dtype and chance(40):
+        sizes["rows"] = 0
     dtype = draw(st.sampled_from(dtypes or abilities.dtypes))
+    # Drawn even where it means nothing: a dtype must not look simpler because it needs one draw less.
+    precision = draw(st.sampled_from(precisions or abilities.precisions))
     config = draw(st.sampled_from(abilities.configs)) if abilities.configs and chance(3) else None
     bias = draw(st.booleans())
     owned = abilities.kind == "module"
     return Case(
-        n=0 if chance(50) else batch,
-        c_in=groups * c_in,
-        h=_input_extent(rows - shortfall, kh, stride[0], padding[0], dilation[0]),
-        w=_input_extent(columns, kw, stride[1], padding[1], dilation[1]),
-        c_out=groups * c_out,
+        n=0 if chance(50) else sizes["batch"],
+        c_in=groups * sizes["c_in"],
+        h=_input_extent(sizes["rows"], kh, stride[0], padding[0], dilation[0]),
+        w=_input_extent(sizes["columns"], kw, stride[1], padding[1], dilation[1]),
+        c_out=groups * sizes["c_out"],
         kh=kh,
         kw=kw,
         stride=stride,
@@ -129,7 +129,7 @@ def cases(
         bias=bias,
         scale=draw(scales()),
         dtype=dtype,
-        precision=draw(st.sampled_from(_precisions(abilities, precisions, dtype))),
+        precision=precision if dtype == "float32" else "default",
         config=config,
         x_layout=draw(layouts(4)) if chance(3) else CONTIGUOUS,
         weight_layout=draw(layouts(4)) if not owned and chance(4) else CONTIGUOUS,
@@ -140,15 +140,23 @@ def cases(
     )
 
 
-def _up_to(choices: tuple[int, ...], limit: float) -> st.SearchStrategy[int]:
-    return st.sampled_from([choice for choice in choices if choice <= max(limit, choices[0])])
+def _fit(sizes: dict[str, int], kept: str, taps: int, tiles: float) -> None:
+    """Lower sizes until a call takes at most so many tiles, the one that is to be kept last.
+
+    Sizes are drawn independently and then fitted, so that what one draw means does not hang on another: Hypothesis
+    shrinks each by itself.
+    """
+    while _tiles(sizes, taps) > max(tiles, 1.0) and max(sizes.values()) > 1:
+        others = [name for name in sizes if name != kept and sizes[name] > 1]
+        name = max(others, key=lambda other: sizes[other]) if others else kept
+        sizes[name] = _SIZES[name][_SIZES[name].index(sizes[name]) - 1]
+
+
+def _tiles(sizes: dict[str, int], taps: int) -> int:
+    positions = sizes["batch"] * sizes["rows"] * sizes["columns"]
+    return math.prod(math.ceil(size / _TILE) for size in (positions, sizes["c_out"], sizes["c_in"] * taps))
 
 
 def _input_extent(positions: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    """Return the smallest input that gives this many positions, at least 1."""
+    """Return the smallest input that gives this many positions; for none at all it is too small for its kernel."""
     return max(1, (positions - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding)
-
-
-def _precisions(abilities: Abilities, asked: tuple[Precision, ...] | None, dtype: Dtype) -> tuple[Precision, ...]:
-    """Precision is a matter of float32 alone."""
-    return ("default",) if dtype != "float32" else asked or abilities.precisions

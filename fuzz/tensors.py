@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 import torch
 
-from fuzz.case import Case, Layout, TensorName
+from fuzz.case import Case, TensorName
+from fuzz.layout import Layout
 from fuzz.values import draw_values
 
 Poison = Literal["nan", "finite"]
@@ -60,21 +61,6 @@ class Operand:
 Operands = dict[TensorName, Operand]
 
 
-def strides_of(shape: tuple[int, ...], layout: Layout) -> tuple[tuple[int, ...], int, int]:
-    """Return the strides, the position of the first element and the extent of the parent, all in elements."""
-    order = layout.order or tuple(range(len(shape)))
-    step = layout.step or (1,) * len(shape)
-    strides, first, extent = [0] * len(shape), layout.offset, 1
-    for dim in reversed(order):
-        size = 1 if dim in layout.expand else shape[dim]
-        strides[dim] = 0 if dim in layout.expand else extent * step[dim]
-        first += extent * layout.margin
-        extent *= max(0, size - 1) * step[dim] + 1 + 2 * layout.margin
-        if shape[dim] == 1 and layout.unit_stride:
-            strides[dim] = layout.unit_stride
-    return tuple(strides), first, layout.offset + extent
-
-
 def build(case: Case, *, poison: Poison, device: torch.device) -> Operands:
     """Return the case's operands on `device`; there is no `bias` where the case has none."""
     shapes: dict[TensorName, tuple[tuple[int, ...], Layout]] = {
@@ -104,7 +90,7 @@ def _stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 def _lay_out(
     values: torch.Tensor, shape: tuple[int, ...], layout: Layout, *, poison: Poison, device: torch.device
 ) -> Operand:
-    strides, first, extent = strides_of(shape, layout)
+    strides, first, extent = layout.place(shape)
     storage = torch.full((extent + 2 * RED_ZONE,), poison_value(poison), dtype=values.dtype)
     element = torch.zeros(storage.shape, dtype=torch.bool)
     for flat, content in ((storage, values), (element, torch.ones_like(values, dtype=torch.bool))):

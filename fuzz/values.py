@@ -48,7 +48,7 @@ def draw_values(case: Case, shapes: Shapes) -> Values:
 
 
 def _words(case: Case, stream: int, count: int) -> NDArray[np.uint64]:
-    generator = np.random.Philox(key=[case.seed, stream])
+    generator = np.random.Philox(key=np.array([case.seed, stream], dtype=np.uint64))
     words: NDArray[np.uint64] = generator.random_raw(count)
     return words
 

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz.campaign.store import read_case
-from fuzz.case import CONTIGUOUS, Case, Layout, Sprinkle
+from fuzz.case import Case, Sprinkle
+from fuzz.layout import CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts
 from fuzz.target import Target
 from fuzz.trial import run_trial

@@ -12,7 +12,8 @@ from fuzz.campaign import hunt as hunting
 from fuzz.campaign.hunt import Hunt, Plan
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.store import read_case
-from fuzz.case import Case, Layout, Sprinkle
+from fuzz.case import Case, Sprinkle
+from fuzz.layout import Layout
 
 # The shrunk cases that count as minimal: every field that is set is one that the flaw needs. Where two are equally
 # simple, either will do.

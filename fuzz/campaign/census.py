@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from fuzz.case import CONTIGUOUS, Case
+from fuzz.case import Case
 from fuzz.facets import FACETS
+from fuzz.layout import CONTIGUOUS
 from fuzz.verdict import Verdict
 
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.case import Case, CaseError, CaseFile, encode_case, read_case_file, write_case_file
+from fuzz.case import Case, CaseFile, encode_case, read_case_file, write_case_file
+from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
 _SCRIPT: Final = '''\
@@ -24,8 +25,9 @@ _SCRIPT: Final = '''\
 Found on {target}: {message}
 """
 
-from fuzz.case import Case, Layout, Sprinkle  # noqa: F401  # the case may need any of them
+from fuzz.case import Case, Sprinkle  # noqa: F401  # the case may need any of these
 from fuzz.cli import replay_case
+from fuzz.layout import Layout  # noqa: F401
 
 CASE = {case!r}
 

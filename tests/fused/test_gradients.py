@@ -24,7 +24,7 @@ def pytorch(x: Any, weight: Any, bias: Any, scale: float, **options: Any) -> tor
 
 
 def leaves(options: dict[str, Any], *, batch: int = 2, requires_grad: bool = True) -> list[torch.Tensor]:
-    draw = torch.Generator().manual_seed(3)
+    draw = torch.Generator(torch.get_default_device()).manual_seed(3)
     shapes = [(batch, 4, 5, 6), (6, 4 // options.get("groups", 1), 2, 3), (6,)]
     return [torch.randn(shape, generator=draw, dtype=torch.float64).requires_grad_(requires_grad) for shape in shapes]
 

@@ -18,7 +18,7 @@ SOURCE = Path(fused.__file__).with_name("conv_scale_min.py")
 
 
 def integers(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randint(-4, 5, shape, generator=torch.Generator().manual_seed(seed)).float()
+    return torch.randint(-4, 5, shape, generator=torch.Generator(torch.get_default_device()).manual_seed(seed)).float()
 
 
 class Plain(nn.Module):

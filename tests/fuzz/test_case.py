@@ -18,15 +18,14 @@ from fuzz.case import (
     FORMAT_VERSION,
     PRECISIONS,
     Case,
-    CaseError,
     CaseFile,
-    Layout,
     Sprinkle,
     decode_case,
     encode_case,
     read_case_file,
     write_case_file,
 )
+from fuzz.layout import CaseError, Layout
 from fuzz.strategies import cases
 
 EVERYTHING = Abilities(
@@ -220,8 +219,8 @@ MALFORMED = [
 ]
 
 TERABYTES = [
-    ("batch", file_with(n=2**40), "x of shape"),
-    ("batch beyond 64 bits", file_with(n=10**40), "x of shape"),
+    ("batch", file_with(n=2**40), "n="),
+    ("batch beyond 64 bits", file_with(n=10**40), "n="),
     ("kernel", file_with(kh=2**32, kw=2**32), "weight of shape"),
     ("padding", file_with(padding=[2**20, 2**20]), "output"),
     ("padding that dilation takes back", file_with(kh=2, padding=[2**61, 0], dilation=[2**62, 1]), "padding"),

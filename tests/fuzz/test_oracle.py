@@ -225,7 +225,7 @@ def test_interval_contains_the_exact_value(call: Call, precision: PrecisionClass
         assert_contains(allowed, exact_minimum(call), call)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(raw_dots(), st.sampled_from(("ieee", "tf32")), st.booleans())
 def test_interval_contains_the_exact_value_of_any_numbers(
     call: Call, precision: PrecisionClass, rounds_once: bool
@@ -382,7 +382,7 @@ def test_sound_implementations_pass(call: Call, precision: PrecisionClass, round
     assert_sound_pass(call, precision, rounds_once=rounds_once)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(raw_dots(), st.sampled_from(("ieee", "tf32")), st.booleans())
 def test_sound_implementations_pass_on_any_numbers(call: Call, precision: PrecisionClass, rounds_once: bool) -> None:
     assert_sound_pass(call, precision, rounds_once=rounds_once)
@@ -399,7 +399,7 @@ def test_sound_implementations_give_the_same_bits_in_the_exact_lane(call: Call, 
 @pytest.mark.parametrize("family", ["coherent", "cancelling", "gaussian", "wide", "positive"])
 def test_sound_implementations_pass_on_long_sums(family: Family, dtype: Dtype) -> None:
     for seed, precision in enumerate(("ieee", "tf32")):
-        call = call_of(Case(c_in=200, c_out=3, w=2, bias=True, scale=-0.375, dtype=dtype, values=family, seed=seed))
+        call = call_of(Case(c_in=100, c_out=3, w=2, bias=True, scale=-0.375, dtype=dtype, values=family, seed=seed))
         assert_sound_pass(call, precision, rounds_once=False)
 
 
@@ -413,7 +413,7 @@ def pytorch(call: Call) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_pytorch_itself_passes(dtype: Dtype, data: st.DataObject) -> None:
     call = call_of(data.draw(cases(EVERYTHING, dtypes=(dtype,), effort=0.5)))
@@ -457,7 +457,7 @@ def ieee_minimum(call: Call, *, skip_padding: bool) -> torch.Tensor:
     return least.view(call.case.n, 1, *call.case.out_size)
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(data=st.data())
 def test_special_values_follow_ieee(data: st.DataObject) -> None:
     tensors = st.sampled_from(("x", "weight", "bias"))
@@ -765,7 +765,7 @@ def largest_at_most(value: float, dtype: torch.dtype) -> float:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(value=st.floats(allow_nan=False) | st.floats(-70000, 70000) | numbers("float16") | numbers("bfloat16"))
 def test_rounding_outwards(dtype: Dtype, value: float) -> None:
     exact = torch.tensor([value], dtype=torch.float64)

@@ -13,7 +13,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.case import CHANNELS_LAST, Case, Layout, Sprinkle, encode_case
+from fuzz.case import Case, Sprinkle, encode_case
+from fuzz.layout import CHANNELS_LAST, Layout
 from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
 

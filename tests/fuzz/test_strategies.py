@@ -12,18 +12,8 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.case import (
-    CHANNELS_LAST,
-    CONTIGUOUS,
-    DTYPES,
-    FAMILIES,
-    PRECISIONS,
-    Case,
-    Dtype,
-    Precision,
-    Special,
-    TensorName,
-)
+from fuzz.case import DTYPES, FAMILIES, PRECISIONS, Case, Dtype, Precision, Special, TensorName, encode_case
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts, sprinkles
 
 EVERYTHING = Abilities(
@@ -36,7 +26,7 @@ EVERYTHING = Abilities(
 )
 PLAIN_MODULE = Abilities(kind="module")
 PLAIN_FUNCTION = Abilities(kind="function")
-DRAWS = 1000
+DRAWS = 800
 
 
 def draw(strategy: st.SearchStrategy[Case], count: int) -> list[Case]:
@@ -75,7 +65,7 @@ def abilities() -> st.SearchStrategy[Abilities]:
 # Only what the target can be asked.
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(asked=abilities(), data=st.data())
 def test_drawn_cases_obey_the_abilities(asked: Abilities, data: st.DataObject) -> None:
     case = data.draw(cases(asked))
@@ -118,12 +108,10 @@ def test_effort_bounds_the_size(small: Case, ordinary: Case) -> None:
         assert case.multiplications <= 2 * 96 * tile * max(effort, 1 / 6), f"{case.multiplications} products: {case}"
 
 
-@given(st.integers(1, 4).flatmap(lambda rank: st.tuples(st.just(rank), layouts(rank)) if rank in (1, 4) else st.none()))
-def test_layouts_fit_their_rank(drawn: tuple[int, object] | None) -> None:
-    if drawn is not None:
-        rank, layout = drawn
-        field = "x_layout" if rank == 4 else "bias_layout"
-        assert getattr(Case(**{field: layout}), field) == layout
+@given(layouts(4), layouts(1))
+def test_layouts_fit_their_rank(of_four: Layout, of_one: Layout) -> None:
+    case = Case(x_layout=of_four, weight_layout=of_four, bias=True, bias_layout=of_one)
+    assert (case.x_layout, case.bias_layout) == (of_four, of_one)
 
 
 # Everything that the target can be asked.
@@ -164,7 +152,6 @@ FEATURES: dict[str, Callable[[Case], bool]] = {
     "odd strides of size 1": lambda c: c.x_layout.unit_stride > 0,
     "weight that is not contiguous": lambda c: c.weight_layout != CONTIGUOUS,
     "bias that is not contiguous": lambda c: c.bias_layout != CONTIGUOUS,
-    "all three not contiguous": lambda c: CONTIGUOUS not in (c.x_layout, c.weight_layout, c.bias_layout),
     "large seed": lambda c: c.seed > 2**16,
 }
 
@@ -184,10 +171,16 @@ def test_every_choice_is_drawn() -> None:
     assert {case.config for case in drawn} == {None, "small", "large"}
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_family_is_drawn_in_every_dtype(dtype: Dtype) -> None:
-    missing = set(FAMILIES) - {case.values for case in everything() if case.dtype == dtype}
-    assert not missing, f"{dtype}: {sorted(missing)} not once in {DRAWS} draws"
+    missing = set(FAMILIES) - {case.values for case in draw(cases(EVERYTHING, dtypes=(dtype,)), 300)}
+    assert not missing, f"{dtype}: {sorted(missing)} not once in 300 draws"
+
+
+def test_most_draws_differ() -> None:
+    """A case that was drawn before finds nothing new; draws that decide nothing make such cases."""
+    different = len({encode_case(case) for case in everything()})
+    assert different > 0.55 * DRAWS, f"only {different} of {DRAWS} drawn cases are different ones"
 
 
 def test_most_calls_are_small() -> None:
@@ -197,7 +190,7 @@ def test_most_calls_are_small() -> None:
 
 
 def test_a_module_gets_what_a_module_can_take() -> None:
-    drawn = draw(cases(PLAIN_MODULE), 300)
+    drawn = draw(cases(PLAIN_MODULE), 400)
     assert {case.values for case in drawn} == set(FAMILIES)
     assert any(case.x_layout != CONTIGUOUS for case in drawn), "the layout of x is ours even for a module"
     assert {case.dtype for case in drawn} == {"float32"}
@@ -205,7 +198,7 @@ def test_a_module_gets_what_a_module_can_take() -> None:
 
 
 def test_a_plain_function_gets_layouts_but_no_options() -> None:
-    drawn = draw(cases(PLAIN_FUNCTION), 300)
+    drawn = draw(cases(PLAIN_FUNCTION), 100)
     assert any(case.weight_layout != CONTIGUOUS for case in drawn)
     assert {(case.stride, case.padding, case.dilation, case.groups) for case in drawn} == {((1, 1), (0, 0), (1, 1), 1)}
 
@@ -233,11 +226,7 @@ QUIET = settings(max_examples=2000, derandomize=True, database=None, deadline=No
     [
         (lambda c: True, Case()),
         (lambda c: c.c_out > 32, Case(c_out=33)),
-        (lambda c: c.bias, Case(bias=True)),
-        (lambda c: c.scale < 0, Case(scale=-1.0)),
         (lambda c: c.dtype == "bfloat16", Case(dtype="bfloat16")),
-        (lambda c: c.n == 0, Case(n=0)),
-        (lambda c: c.x_layout.order != (), Case(x_layout=CHANNELS_LAST)),
         (lambda c: c.values == "lattice", Case(values="lattice")),
         (lambda c: c.w > 128, Case(w=129)),
     ],

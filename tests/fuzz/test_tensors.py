@@ -13,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.case import CHANNELS_LAST, CONTIGUOUS, DTYPES, Case, Layout
+from fuzz.case import DTYPES, Case
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts
-from fuzz.tensors import FINITE_POISON, RED_ZONE, TORCH_DTYPE, Operand, Operands, Poison, build, strides_of
+from fuzz.tensors import FINITE_POISON, RED_ZONE, TORCH_DTYPE, Operand, Operands, Poison, build
 from fuzz.values import Shapes, draw_values
 
 CPU = torch.device("cpu")
@@ -139,11 +140,11 @@ def test_drawn_cases_build_twice_alike(case: Case) -> None:
 
 
 @given(laid_out())
-def test_the_tensor_lies_where_strides_of_says(case: Case) -> None:
+def test_the_tensor_lies_where_layout_places_it(case: Case) -> None:
     operands = build(case, poison="nan", device=CPU)
     for name, operand in operands.items():
         shape, layout = layouts_of(case)[name]
-        strides, first, extent = strides_of(shape, layout)
+        strides, first, extent = layout.place(shape)
         if operand.tensor.numel():
             assert operand.tensor.stride() == strides
         assert operand.tensor.storage_offset() == RED_ZONE + first, f"{name} starts elsewhere than {layout} says"
@@ -159,7 +160,7 @@ def test_default_layout_is_contiguous(shape: tuple[int, ...]) -> None:
 
 @given(SHAPES.filter(lambda shape: shape[0] > 0))
 def test_channels_last_is_that_of_pytorch(shape: tuple[int, ...]) -> None:
-    strides, _, extent = strides_of(shape, CHANNELS_LAST)
+    strides, _, extent = CHANNELS_LAST.place(shape)
     natural = torch.empty(shape).contiguous(memory_format=torch.channels_last).stride()
     differing = [dim for dim in range(4) if shape[dim] > 1 and strides[dim] != natural[dim]]
     assert not differing, f"strides {strides}, PyTorch's are {natural}"
@@ -168,7 +169,7 @@ def test_channels_last_is_that_of_pytorch(shape: tuple[int, ...]) -> None:
 
 @given(st.permutations(range(4)), SHAPES.filter(lambda shape: shape[0] > 0))
 def test_order_runs_from_the_slowest_to_the_fastest(order: list[int], shape: tuple[int, ...]) -> None:
-    strides, first, extent = strides_of(shape, Layout(order=tuple(order)))
+    strides, first, extent = Layout(order=tuple(order)).place(shape)
     ordered = [strides[dim] for dim in order]
     assert ordered == sorted(ordered, reverse=True), f"order {order} has strides {strides}"
     assert strides[order[-1]] == 1, "neighbours in the fastest dimension are neighbours in memory"
@@ -190,12 +191,12 @@ def test_order_runs_from_the_slowest_to_the_fastest(order: list[int], shape: tup
         (Layout(unit_stride=9), (60, 20, 5, 1), 0, 120),
     ],
 )
-def test_strides_of_a_2_3_4_5_tensor(layout: Layout, strides: tuple[int, ...], first: int, extent: int) -> None:
-    assert strides_of((2, 3, 4, 5), layout) == (strides, first, extent)
+def test_places_of_a_2_3_4_5_tensor(layout: Layout, strides: tuple[int, ...], first: int, extent: int) -> None:
+    assert layout.place((2, 3, 4, 5)) == (strides, first, extent)
 
 
 def test_unit_stride_is_for_dimensions_of_size_1() -> None:
-    strides, first, extent = strides_of((2, 1, 4, 1), Layout(unit_stride=1009))
+    strides, first, extent = Layout(unit_stride=1009).place((2, 1, 4, 1))
     assert strides == (4, 1009, 1, 1009), "sizes above 1 keep their strides"
     assert (first, extent) == (0, 8), "a stride that is never walked takes no memory"
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
 from fuzz.abilities import Abilities
-from fuzz.case import DTYPES, FAMILIES, Case, Dtype, Family, Layout, Sprinkle
+from fuzz.case import DTYPES, FAMILIES, Case, Dtype, Family, Sprinkle
+from fuzz.layout import Layout
 from fuzz.strategies import cases, sprinkles
 from fuzz.tensors import TORCH_DTYPE
 from fuzz.values import Shapes, Values, draw_values
