@@ -1,0 +1,89 @@
+"""Imports point one way, and the process that keeps the records stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# From the bottom up: a room may import those before it.
+ORDER = [
+    "layout",
+    "case",
+    "abilities",
+    "verdict",
+    "rounding",
+    "kernel_syntax",
+    "facets",
+    "strategies",
+    "values",
+    "tensors",
+    "reference",
+    "oracle",
+    "judge",
+    "guards",
+    "target",
+    "interpreter_arithmetic",
+    "interpreter_reduction",
+    "interpreter",
+    "trial",
+    "shrinking",
+    "report.text",
+    "report.summary",
+    "campaign.protocol",
+    "campaign.worker",
+    "campaign.isolation",
+    "campaign.store",
+    "campaign.buckets",
+    "campaign.census",
+    "campaign.hunt",
+    "report.progress",
+    "cli",
+    "__main__",
+]
+
+
+def modules(package: str) -> list[Path]:
+    return sorted(path for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py")
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports at run time, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+        elif isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+    return names
+
+
+def room(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT / "fuzz").with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", modules("fused"), ids=lambda path: path.stem)
+def test_fused_knows_nothing_of_the_rest(path: Path) -> None:
+    assert not {name for name in imported(path) if name.split(".")[0] in ("fuzz", "tests")}
+
+
+@pytest.mark.parametrize("path", modules("fuzz"), ids=room)
+def test_imports_inside_fuzz_point_down(path: Path) -> None:
+    assert room(path) in ORDER, f"give {room(path)} its place in ORDER and in docs/architecture.md"
+    below = ORDER[: ORDER.index(room(path))]
+    above = {name for name in imported(path) if name.startswith("fuzz.") and name.removeprefix("fuzz.") not in below}
+    assert not above, f"{room(path)} imports {above}, which lie above it"
+    assert not {name for name in imported(path) if name.split(".")[0] in ("fused", "tests")}
+
+
+@pytest.mark.parametrize("module", ["fuzz.cli", "fuzz.campaign.hunt"])
+def test_the_process_that_keeps_records_imports_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in ('torch', 'triton', 'fused') if name in sys.modules])"
+    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert seen.stdout.strip() == "[]", (
+        "the hunting process must not import these: a target's crash would take it along"
+    )
