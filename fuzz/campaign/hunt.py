@@ -98,6 +98,7 @@ class Hunt:
     _buckets: list[Bucket] = field(default_factory=list)
     _seen: set[Case] = field(default_factory=set)
     _rounds: int = 0
+    _cases_before: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _investigation: threading.Lock = field(default_factory=threading.Lock)
@@ -133,13 +134,24 @@ class Hunt:
         return time.monotonic() - self.started
 
     @property
+    def cases_per_second(self) -> float:
+        """Speed of this hunt."""
+        return self._cases_now / max(self.elapsed, 1e-9)
+
+    @property
     def exit_status(self) -> int:
         """What the hunt comes to so far: 1 with a failure, 3 without a single trial, else 0."""
         return 1 if self.failures else 0 if self.census.cases else 3
 
+    @property
+    def _cases_now(self) -> int:
+        """Cases of this hunt, without those of the one that it resumes."""
+        return self.census.cases - self._cases_before
+
     def _begin(self) -> None:
         earlier = read_summary(self.plan.out) if self.plan.resume else {}
         self.census.add_earlier(earlier)
+        self._cases_before = self.census.cases
         self._rounds = int(earlier.get("rounds", 0))
         self.started = time.monotonic()
         self._store.record({"event": "hunt", "target": self.plan.target, "seed": self.plan.seed, "device": self.device})
@@ -255,7 +267,7 @@ class Hunt:
         return verdict
 
     def _check_over(self) -> None:
-        over_cases = self.plan.max_cases is not None and self.census.cases >= self.plan.max_cases
+        over_cases = self.plan.max_cases is not None and self._cases_now >= self.plan.max_cases
         if self._over_time() or over_cases or self._stop.is_set():
             raise _HuntOver
 
@@ -342,7 +354,7 @@ class Hunt:
             "rounds": self._rounds,
             "seconds": round(self.elapsed, 1),
             "cases": census.cases,
-            "cases_per_second": round(census.cases / max(self.elapsed, 1e-9), 2),
+            "cases_per_second": round(self.cases_per_second, 2),
             "declined": census.declined.total(),
             "declined_reasons": dict(census.declined),
             "features": dict(sorted(census.features.items())),

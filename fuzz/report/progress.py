@@ -65,7 +65,7 @@ def status_line(hunt: Hunt) -> str:
     census = hunt.census
     parts = [
         f"{census.cases} cases",
-        f"{census.cases / max(hunt.elapsed, 1e-9):.1f}/s",
+        f"{hunt.cases_per_second:.1f}/s",
         f"{len(hunt.failures)} failures",
     ]
     if census.declined:

@@ -34,7 +34,7 @@ def taken_out(case: Case, facet: Facet) -> Case | None:
         return None
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(cases(EVERYTHING))
 def test_every_facet_can_be_taken_out(case: Case) -> None:
     for facet in FACETS:

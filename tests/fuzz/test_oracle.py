@@ -225,7 +225,7 @@ def test_interval_contains_the_exact_value(call: Call, precision: PrecisionClass
         assert_contains(allowed, exact_minimum(call), call)
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(raw_dots(), st.sampled_from(("ieee", "tf32")), st.booleans())
 def test_interval_contains_the_exact_value_of_any_numbers(
     call: Call, precision: PrecisionClass, rounds_once: bool
@@ -457,7 +457,7 @@ def ieee_minimum(call: Call, *, skip_padding: bool) -> torch.Tensor:
     return least.view(call.case.n, 1, *call.case.out_size)
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_special_values_follow_ieee(data: st.DataObject) -> None:
     tensors = st.sampled_from(("x", "weight", "bias"))
@@ -579,7 +579,7 @@ def moved(allowed: Admissible, place: tuple[int, ...], dtype: torch.dtype, sign:
     return sign * max(sign * float(far), sign * float(beyond))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(tiny_calls(), st.sampled_from(("ieee", "tf32")), st.booleans(), st.sampled_from((-1, 1)), st.data())
 def test_twice_the_allowed_error_is_refused(
     call: Call, precision: PrecisionClass, rounds_once: bool, sign: int, data: st.DataObject

@@ -145,7 +145,7 @@ PINS: dict[str, tuple[Predicate, Callable[[Case], Case], tuple[Case, ...]]] = {
 
 
 @pytest.mark.parametrize("name", PINS)
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(drawn=cases(EVERYTHING))
 def test_minimal(name: str, drawn: Case) -> None:
     fails, make_fail, expected = PINS[name]
@@ -158,7 +158,7 @@ def test_minimal(name: str, drawn: Case) -> None:
     assert len(asked) < MOST_TRIALS, f"{name}: {len(asked)} trials, each of which may cost a process"
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cases(EVERYTHING), st.integers(0, 2**32), st.sampled_from((1, 2, 3, 10)))
 def test_ends_on_a_failing_case_for_any_predicate(case: Case, salt: int, one_in: int) -> None:
     by_chance = arbitrary(salt, one_in)

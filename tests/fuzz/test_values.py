@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
@@ -162,6 +162,7 @@ def test_every_family_is_finite_in_every_dtype(family: Family, dtype: Dtype) -> 
 
 
 @pytest.mark.parametrize("family", LATTICES)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_lattices_are_exact(family: Family, data: st.DataObject) -> None:
     """Integers of at most 8 bits whose sums stay below 2^24: the same in every dtype, order and precision."""
