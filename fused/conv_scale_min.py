@@ -55,7 +55,7 @@ def taps_and_channels(tile, C, KW, BLOCK_K: tl.constexpr, ONE_TAP: tl.constexpr,
 
 @triton.jit
 def scaled_conv_tile(
-    x_ptr, weight_ptr, bias_ptr, scale_high, scale_low, image, h0, w0, mask_m, channel_tile,
+    x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m, channel_tile,
     C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
@@ -100,8 +100,9 @@ def scaled_conv_tile(
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + channel * stride_b, mask=mask_n, other=0.0).to(accumulator)
         acc += bias[None, :]
-    # A Python float reaches a kernel as fp32: its 64 bits travel as two integers instead.
-    scale_bits = (tl.full([], scale_high, tl.int64) << 32) | tl.full([], scale_low, tl.int64)
+    # A Python float reaches a kernel as fp32: its 64 bits travel as three integers instead.
+    scale_bits = (tl.full([], scale_high, tl.int64) << 42) | (tl.full([], scale_mid, tl.int64) << 21)
+    scale_bits |= tl.full([], scale_low, tl.int64)
     scale = scale_bits.to(tl.float64, bitcast=True).to(accumulator)
     return acc * scale, channel, mask_n
 
@@ -118,9 +119,9 @@ def fold_channels(best, nan_seen, value, mask):
     return best, tl.maximum(nan_seen, tl.max((mask & is_nan).to(tl.int32), axis=1))
 
 
-@triton.jit(do_not_specialize=["scale_high", "scale_low"])
+@triton.jit(do_not_specialize=["scale_high", "scale_mid", "scale_low"])
 def conv_scale_min_kernel(
-    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_low,
+    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
@@ -138,7 +139,7 @@ def conv_scale_min_kernel(
     nan_seen = tl.zeros([BLOCK_M], tl.int32)
     for channel_tile in range(channel_tiles):
         value, _, mask_n = scaled_conv_tile(
-            x_ptr, weight_ptr, bias_ptr, scale_high, scale_low, image, h0, w0, mask_m, channel_tile,
+            x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m, channel_tile,
             C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
             stride_xn, stride_xc, stride_xh, stride_xw,
             stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
@@ -339,12 +340,12 @@ def checked_arguments(
     return factor, strides, sides, dilations, group_count
 
 
-def float64_bits(value: float) -> tuple[int, int]:
-    """The upper and the lower 32 bits of `value`; torch.compile takes a negative integer for a 32-bit one."""
+def float64_bits(value: float) -> tuple[int, int, int]:
+    """The upper 22, middle 21 and lower 21 bits of `value`: torch.compile fails on integers beyond 31 bits."""
     raw = memoryview(bytearray(8))
     raw.cast("d")[0] = value
     bits = int(raw.cast("Q")[0])
-    return bits >> 32, bits & 0xFFFFFFFF
+    return bits >> 42, (bits >> 21) & 0x1FFFFF, bits & 0x1FFFFF
 
 
 def output_size(
@@ -397,10 +398,11 @@ def conv_arguments(
     )
     padded = [height + sides[0] + sides[2], width + sides[1] + sides[3]]
     tensors = [x, weight] if bias is None else [x, weight, bias]
-    scale_high, scale_low = float64_bits(float(scale))
+    scale_high, scale_mid, scale_low = float64_bits(float(scale))
     counts = [stored, positions, c_in, c_out, channels * kernel_h * kernel_w, *padded]
     return {
-        "x_ptr": x, "weight_ptr": weight, "bias_ptr": bias, "scale_high": scale_high, "scale_low": scale_low,
+        "x_ptr": x, "weight_ptr": weight, "bias_ptr": bias,
+        "scale_high": scale_high, "scale_mid": scale_mid, "scale_low": scale_low,
         "M": positions, "C": channels, "H": height, "W": width, "OH": out_h, "OW": out_w,
         "KH": kernel_h, "KW": kernel_w,
         "group_channels": group_channels, "tiles_per_group": tiles_per_group,

@@ -24,9 +24,9 @@ from fused.conv_scale_min import (
 )
 
 
-@triton.jit(do_not_specialize=["scale_high", "scale_low"])
+@triton.jit(do_not_specialize=["scale_high", "scale_mid", "scale_low"])
 def conv_scale_kernel(
-    x_ptr, weight_ptr, bias_ptr, mid_ptr, scale_high, scale_low,
+    x_ptr, weight_ptr, bias_ptr, mid_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
@@ -40,7 +40,8 @@ def conv_scale_kernel(
     mask_m = offs_m < M
     image, h0, w0 = window_origin(offs_m, OH, OW, stride_h, stride_w, pad_h, pad_w)
     value, channel, mask_n = scaled_conv_tile(
-        x_ptr, weight_ptr, bias_ptr, scale_high, scale_low, image, h0, w0, mask_m, tl.program_id(0) % channel_tiles,
+        x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m,
+        tl.program_id(0) % channel_tiles,
         C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw,
         stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,

@@ -56,7 +56,7 @@ def parameter_type(name: str, dtype: str, constants: dict[str, Any]) -> str:
         return POINTERS["float64" if dtype == "float64" else "float32"]
     if name.endswith("_ptr"):
         return POINTERS[dtype]
-    return "i64" if name in ("scale_high", "scale_low") else "i32"
+    return "i32"
 
 
 def stack_bytes(cubin: bytes) -> int:
