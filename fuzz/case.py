@@ -129,7 +129,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __eq__(self, other: object) -> bool:
         """Compare by what is written, so that NaN equals itself and -0.0 differs from 0.0."""
-        return isinstance(other, Case) and repr(msgspec.structs.astuple(self)) == repr(msgspec.structs.astuple(other))
+        return isinstance(other, Case) and self._written() == other._written()
 
     def __ne__(self, other: object) -> bool:
         """Return the opposite of `==`, which a msgspec structure would not do by itself."""
@@ -137,7 +137,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __hash__(self) -> int:
         """Hash what is compared."""
-        return hash(repr(msgspec.structs.astuple(self)))
+        return hash(self._written())
+
+    def _written(self) -> tuple[Any, ...]:
+        return tuple(repr(value) if isinstance(value, float) else value for value in msgspec.structs.astuple(self))
 
     def __repr__(self) -> str:
         """Return the constructor call that rebuilds this case: the shape, and whatever else is not at its default."""

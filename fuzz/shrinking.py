@@ -49,7 +49,7 @@ class Shrinker:
     def shrink(self) -> Case:
         """Return the simplest failing case that was found."""
         self._drop_fields()
-        while any([self._lower(candidates) for candidates in _CANDIDATES]):
+        while self.may_go_on() and any([self._lower(candidates) for candidates in _CANDIDATES]):
             pass
         return self.case
 
@@ -79,7 +79,7 @@ class Shrinker:
     def _lower(self, candidates: Callable[[Case], Iterator[dict[str, Any]]]) -> bool:
         """Take simpler neighbours while there are any that fail; say whether there were."""
         progress = False
-        while any(self._try(changes, base=self.case) for changes in candidates(self.case)):
+        while self.may_go_on() and any(self._try(changes, base=self.case) for changes in candidates(self.case)):
             progress = True
         return progress
 
@@ -201,7 +201,7 @@ def _other_values(case: Case) -> Iterator[dict[str, Any]]:
 
 
 def _simpler_choices(case: Case) -> Iterator[dict[str, Any]]:
-    scales = _SIMPLE_SCALES if math.isfinite(case.scale) else (*_SIMPLE_SCALES, math.inf)
+    scales = _SIMPLE_SCALES if math.isfinite(case.scale) else (*_SIMPLE_SCALES, math.nan, math.inf)
     for name, order in (("values", FAMILIES), ("dtype", DTYPES), ("scale", scales)):
         value = getattr(case, name)
         for simpler in order[: order.index(value)] if value in order else order:

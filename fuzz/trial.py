@@ -50,6 +50,15 @@ def run_trial(target: Target, case: Case, device: torch.device) -> Verdict:
     return max(verdicts, key=lambda verdict: verdict.error_ratio)
 
 
+def warm_up(device: torch.device) -> None:
+    """Do once what the first trial of a process would otherwise pay for; the target is not called."""
+    case = Case()
+    operands = build(case, poison="nan", device=device)
+    admissible(case, *_tensors(build(case, poison="nan", device=_CPU)), precision="ieee", rounds_once=True)
+    with _machine(case, device), AllocationGuard("nan", device.type):
+        torch.empty_like(operands["x"].tensor)
+
+
 def precision_class(case: Case, device: torch.device) -> PrecisionClass:
     """Return how products of float32 operands may be rounded: `default` is what PyTorch would do on the device."""
     if case.precision != "default":

@@ -72,7 +72,7 @@ def without_seed(case: Case) -> Case:
 def test_a_planted_flaw_is_found_and_shrunk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "loops":
         # A loop costs its time-out at every step; the real limits are for kernels that are merely slow.
-        for limit, seconds in (("_CASE_SECONDS", 4.0), ("_HANG_SECONDS", 8.0), ("_SHRINK_SECONDS", 3.0)):
+        for limit, seconds in (("_CASE_SECONDS", 5.0), ("_HANG_SECONDS", 10.0), ("_SHRINK_SECONDS", 5.0)):
             monkeypatch.setattr(hunting, limit, seconds)
     flawed = plant(name, tmp_path)
     status = Hunt(plan(flawed, tmp_path / "out")).run()

@@ -35,10 +35,9 @@ from fuzz.verdict import Verdict
 _CASE_SECONDS: Final = 10.0
 _HANG_SECONDS: Final = 30.0
 _SHRINK_SECONDS: Final = 4.0
-# Calls start small and grow while they are fast: on the interpreter, kernels differ in speed by a factor of a thousand.
-_FIRST_EFFORT: Final = 1 / 8
+# Calls start small and grow until one is slow: on the interpreter, kernels differ in speed by a factor of a thousand.
+_FIRST_EFFORT: Final = 1 / 4
 _LEAST_EFFORT: Final = 1 / 64
-_FAST_SECONDS: Final = 0.5
 _SLOW_SECONDS: Final = 2.0
 # How long the time limit may be overrun to finish shrinking what was found within it.
 _GRACE_SECONDS: Final = 60.0
@@ -99,6 +98,7 @@ class Hunt:
     _seen: set[Case] = field(default_factory=set)
     _rounds: int = 0
     _cases_before: int = 0
+    _slowest: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _investigation: threading.Lock = field(default_factory=threading.Lock)
@@ -174,9 +174,10 @@ class Hunt:
                 threads[0].join(0.2) if threads[0].is_alive() else time.sleep(0.2)
                 self._summarise_at_times()
         finally:
+            # After an interrupt nobody wants to wait for a trial; the threads end with the process.
             self._stop.set()
             for thread in threads:
-                thread.join(_GRACE_SECONDS if self._error is None else 1.0)
+                thread.join(1.0)
         if self._error is not None:
             raise self._error
 
@@ -219,8 +220,6 @@ class Hunt:
             isolated.abilities, dtypes=self.plan.dtypes, precisions=self.plan.precisions, effort=self.effort
         )
 
-        slowest = 0.0
-
         @hypothesis.seed(int.from_bytes(hashlib.sha256(f"{self.plan.seed}/{number}".encode()).digest()[:8]))
         @settings(
             max_examples=_ROUND if self.effort >= 1 else _GROWING_ROUND,
@@ -231,20 +230,17 @@ class Hunt:
         )
         @given(strategy)
         def draw(case: Case) -> None:
-            nonlocal slowest
             verdict = self._one(isolated, case, "hunt")
             if verdict is None:
                 return
-            slowest = max(slowest, verdict.seconds)
-            if slowest > _SLOW_SECONDS:
+            if verdict.seconds > _SLOW_SECONDS:
                 self.effort = max(_LEAST_EFFORT, self.effort / 2)
                 raise _RoundOver
             if verdict.lane == "interval" and not verdict.failed:
                 hypothesis.target(verdict.error_ratio, label=arithmetic_name(case))
 
         draw()
-        if slowest < _FAST_SECONDS:
-            self.effort = min(1.0, self.effort * 2)
+        self.effort = min(1.0, self.effort * 2)
 
     def _one(self, isolated: IsolatedTarget, case: Case, purpose: str) -> Verdict | None:
         """Try one case, count it, and look into it if it fails; None if it was tried before."""
@@ -279,6 +275,8 @@ class Hunt:
         verdict = isolated.run(case, seconds)
         with self._lock:
             self.restarts += isolated.restarts - before
+            if verdict.status == "pass":
+                self._slowest = max(self._slowest, verdict.seconds)
             self._store.record_trial(case, verdict, purpose=purpose, at=self.elapsed)
         return verdict
 
@@ -288,7 +286,7 @@ class Hunt:
 
         def judge(other: Case) -> Verdict:
             if other not in known:
-                known[other] = self._run(isolated, other, _SHRINK_SECONDS, "shrink")
+                known[other] = self._run(isolated, other, max(_SHRINK_SECONDS, 3 * self._slowest), "shrink")
             return known[other]
 
         if any(bucket.explains(case, verdict, judge) for bucket in self._buckets):

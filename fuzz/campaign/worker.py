@@ -79,11 +79,12 @@ def _serve(connection: Connection, name: str, device: torch.device) -> None:
     import triton
 
     from fuzz.target import TargetError, load_target
-    from fuzz.trial import run_trial
+    from fuzz.trial import run_trial, warm_up
 
     send(connection, Starting(str(device), versions_of(torch, triton)))
     try:
         target = load_target(name)
+        warm_up(device)
         send(connection, Loaded(target.abilities))
         while True:
             message = decode(connection.recv_bytes())

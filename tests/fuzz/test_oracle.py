@@ -413,9 +413,16 @@ def pytorch(call: Call) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN:UserWarning")
 @settings(max_examples=80)
 @given(data=st.data())
 def test_pytorch_itself_passes(dtype: Dtype, data: st.DataObject) -> None:
+    # Not through oneDNN: on CPUs with matrix units its half-precision convolutions multiply a NaN by padded lanes.
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert_pytorch_passes(dtype, data)
+
+
+def assert_pytorch_passes(dtype: Dtype, data: st.DataObject) -> None:
     call = call_of(data.draw(cases(EVERYTHING, dtypes=(dtype,), effort=0.5)))
     try:
         allowed = call.admissible(rounds_once=False)

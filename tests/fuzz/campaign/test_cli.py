@@ -118,11 +118,9 @@ def test_a_hunt_leaves_what_it_found(tmp_path: Path) -> None:
     assert fuzz("repro", folder / "case.json").returncode == 1
     assert fuzz("repro", folder).returncode == 1
     assert fuzz("repro", folder, "--target", "fused").returncode == 0
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     script = subprocess.run(
-        [sys.executable, folder / "repro.py"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, folder / "repro.py"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
     )
     assert script.returncode == 1, script.stderr
     assert "must be" in script.stdout
