@@ -201,7 +201,7 @@ def resolved_precision(precision: str | None, x: torch.Tensor) -> str:
 
 def as_integer(name: str, value: object) -> int:
     """`value` as an int; bool and float are refused, as by PyTorch."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "__index__")):
         raise TypeError(f"{name}={value!r} must be an int, not {type(value).__name__}")
     number = value if isinstance(value, int) else int(value.__index__())
     if not -(2**63) <= number < 2**63:
@@ -224,7 +224,8 @@ def as_scale(scale: object) -> float:
         raise RuntimeError(f"scale={scale!r} must be real: complex numbers have no minimum")
     if isinstance(scale, torch.Tensor):
         raise NotImplementedError("scale must be a float, not a tensor: reading it would wait for the device")
-    if isinstance(scale, str) or not hasattr(scale, "__float__"):
+    # Numbers are not asked for attributes: torch.compile cannot answer that for a symbolic one.
+    if not isinstance(scale, (int, float)) and (isinstance(scale, str) or not hasattr(scale, "__float__")):
         raise TypeError(f"scale={scale!r} must be a float, not {type(scale).__name__}")
     if isinstance(scale, int) and not -(2**63) <= scale < 2**64:
         raise OverflowError("scale is an int that does not fit in 64 bits: pass a float")
