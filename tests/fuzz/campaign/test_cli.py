@@ -141,13 +141,17 @@ def test_declining_everything_is_not_clean(tmp_path: Path) -> None:
 def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "fuzz", "run", "--target", str(SOUND), "--time", "10m", "--out", str(out)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (out / "records.jsonl").exists():
-        time.sleep(0.2)
-    time.sleep(2.0)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not (out / "records.jsonl").exists():
+                time.sleep(0.2)
+            time.sleep(2.0)
+            # Not SIGINT: a shell's background jobs, and so this test in one of them, ignore it.
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert json.loads((out / "summary.json").read_text())["exit"] == 130
