@@ -119,7 +119,18 @@ def fold_channels(best, nan_seen, value, mask):
     return best, tl.maximum(nan_seen, tl.max((mask & is_nan).to(tl.int32), axis=1))
 
 
-@triton.jit(do_not_specialize=["scale_high", "scale_mid", "scale_low"])
+@triton.jit(
+    # Triton compiles anew for each argument that is 1 or a multiple of 16. With 28 integers that would be a compilation
+    # for nearly every call, and only the steps that may be 1 are worth one.
+    do_not_specialize=[
+        "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
+        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xh", "stride_wh", "stride_ww", "stride_b",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
+    ],
+    do_not_specialize_on_alignment=[
+        "x_ptr", "weight_ptr", "bias_ptr", "out_ptr", "stride_xc", "stride_xw", "stride_wo", "stride_wc",
+    ],
+)  # fmt: skip
 def conv_scale_min_kernel(
     x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,

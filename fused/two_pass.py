@@ -24,7 +24,18 @@ from fused.conv_scale_min import (
 )
 
 
-@triton.jit(do_not_specialize=["scale_high", "scale_mid", "scale_low"])
+@triton.jit(
+    # As for the fused kernel: few variants.
+    do_not_specialize=[
+        "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
+        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xh", "stride_wh", "stride_ww", "stride_b",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w", "stride_in", "stride_ic", "stride_ih",
+        "stride_iw",
+    ],
+    do_not_specialize_on_alignment=[
+        "x_ptr", "weight_ptr", "bias_ptr", "mid_ptr", "stride_xc", "stride_xw", "stride_wo", "stride_wc",
+    ],
+)  # fmt: skip
 def conv_scale_kernel(
     x_ptr, weight_ptr, bias_ptr, mid_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
@@ -53,7 +64,7 @@ def conv_scale_kernel(
     tl.store(target, value, mask=mask_m[:, None] & mask_n[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["M", "P", "channels", "stride_in", "stride_ic"])
 def channel_min_kernel(
     mid_ptr, out_ptr, M, P, channels, stride_in, stride_ic,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, INDEX_64: tl.constexpr,

@@ -27,6 +27,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
         configs: Names of its launch configurations, for targets that take `config=None`.
         every_dtype: Promises every dtype; others are tried in float32 unless the user asks for more.
         rounds_once: Promises a single rounding, at the end, for half-precision dtypes.
+        reproducible: Promises that a position's bits do not depend on the other positions, on the order of channels or
+            on the memory layout, given one launch configuration.
     """
 
     kind: Literal["module", "function"]
@@ -36,6 +38,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     configs: tuple[str, ...] = ()
     every_dtype: bool = False
     rounds_once: bool = False
+    reproducible: bool = False
 
     @property
     def dtypes(self) -> tuple[Dtype, ...]:

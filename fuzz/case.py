@@ -17,6 +17,7 @@ from fuzz.layout import CONTIGUOUS, MAX_ELEMENTS, CaseError, Layout, arguments, 
 FORMAT_VERSION: Final = 1
 _MAX_OPTION: Final = 2**20
 _MAX_SPRINKLES: Final = 2**20
+_MAX_EARLIER: Final = 64
 
 Dtype = Literal["float32", "float16", "bfloat16", "float64"]
 Precision = Literal["default", "ieee", "tf32"]
@@ -39,9 +40,30 @@ Family = Literal[
     "huge",
 ]
 
+# What came before the call that is judged, in the same process and on the same module (`fuzz.earlier`).
+Earlier = Literal["same", "contents", "layout", "larger", "smaller", "scale", "bias", "dtype"]
+# A second call whose result follows from that of the first (`fuzz.relations`).
+Relation = Literal[
+    "repeat",
+    "other layout",
+    "permuted channels",
+    "duplicate channel",
+    "permuted batch",
+    "one image",
+    "crop",
+    "explicit padding",
+    "scale times power of two",
+    "negated",
+    "channel of zeros",
+    "other config",
+    "other stream",
+]
+
 DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+EARLIER: Final[tuple[Earlier, ...]] = get_args(Earlier)
+RELATIONS: Final[tuple[Relation, ...]] = get_args(Relation)
 
 
 class Sprinkle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +91,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         config: Name of a launch configuration, for targets that have named ones.
         values: The value family (`fuzz.values`).
         specials: NaN and infinities on top of the value family.
+        earlier: Calls before the one that is judged, in order.
+        relation: A second call that must agree with the first.
         seed: Seed of every value that is not fixed by the fields above.
     """
 
@@ -93,6 +117,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     bias_layout: Layout = CONTIGUOUS
     values: Family = "ones"
     specials: tuple[Sprinkle, ...] = ()
+    earlier: tuple[Earlier, ...] = ()
+    relation: Relation | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -230,6 +256,7 @@ def _check(case: Case) -> None:
         if getattr(case, name) % case.groups:
             raise CaseError(f"{name}={getattr(case, name)} must be a multiple of groups={case.groups}")
     within("seed", case.seed, 0, 2**64 - 1)
+    within("number of earlier calls", len(case.earlier), 0, _MAX_EARLIER)
     for sprinkle in case.specials:
         within("specials.count", sprinkle.count, 1, _MAX_SPRINKLES)
     for name, shape in (("x", case.x_shape), ("weight", case.weight_shape), ("bias", (case.c_out,))):

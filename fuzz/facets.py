@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from fuzz.case import Case, Family
-from fuzz.layout import CONTIGUOUS, CaseError
+from fuzz.layout import CONTIGUOUS, CaseError, same
 
 _EXTREME: Final = 2.0**60
 _INEXACT: Final[tuple[Family, ...]] = ("uniform", "gaussian", "coherent", "cancelling", "wide")
@@ -28,13 +28,28 @@ class Facet:
         name: What a person calls it.
         present: Whether a case has it.
         without: The case without it; may raise `CaseError` where there is no such case.
-        is_size: Whether it is a mere size, which many failures need to show at all.
+        incidental: Whether it is something that many failures need to show at all, whatever their cause: a size, or
+            numbers that differ.
     """
 
     name: str
     present: Callable[[Case], bool]
     without: Callable[[Case], Case]
-    is_size: bool = False
+    incidental: bool = False
+
+
+class Attribute(msgspec.Struct, frozen=True):
+    """What became of a failing case when one facet was taken out of it.
+
+    Attributes:
+        name: The facet.
+        necessary: Whether the case then passed.
+        without: What was put in its place, as in `c_out=33 → 1`.
+    """
+
+    name: str
+    necessary: bool
+    without: str
 
 
 def replace(case: Case, **changes: Any) -> Case:
@@ -42,12 +57,12 @@ def replace(case: Case, **changes: Any) -> Case:
     return msgspec.structs.replace(case, **changes)
 
 
-def _field(name: str, field: str, default: object, *, is_size: bool = False) -> Facet:
+def _field(name: str, field: str, default: object, *, incidental: bool = False) -> Facet:
     return Facet(
         name,
         lambda case: getattr(case, field) != default,
         lambda case: replace(case, **{field: default}),
-        is_size,
+        incidental,
     )
 
 
@@ -85,6 +100,8 @@ FACETS: Final[tuple[Facet, ...]] = (
     _field("padding", "padding", (0, 0)),
     _field("dilation", "dilation", (1, 1)),
     _field("groups", "groups", 1),
+    _field("earlier calls", "earlier", ()),
+    _field("relation", "relation", None),
     _field("bias", "bias", False),
     Facet("scale", lambda case: case.scale != 1 and not _is_extreme(case.scale), lambda case: replace(case, scale=1.0)),
     EXTREME_VALUES,
@@ -92,36 +109,59 @@ FACETS: Final[tuple[Facet, ...]] = (
     _field("layout of weight", "weight_layout", CONTIGUOUS),
     _field("layout of bias", "bias_layout", CONTIGUOUS),
     Facet("inexact values", lambda case: case.values in _INEXACT, lambda case: replace(case, values="lattice")),
-    Facet("batch", lambda case: case.n > 1, lambda case: replace(case, n=1), is_size=True),
+    Facet(
+        "values that differ",
+        lambda case: case.values != "ones" and case.values not in _INEXACT,
+        lambda case: replace(case, values="ones"),
+        incidental=True,
+    ),
+    Facet(
+        "kernel not square",
+        lambda case: case.kh != case.kw,
+        lambda case: replace(case, kh=min(case.kh, case.kw), kw=min(case.kh, case.kw)),
+        incidental=True,
+    ),
+    Facet("batch", lambda case: case.n > 1, lambda case: replace(case, n=1), incidental=True),
     Facet(
         "input channels",
         lambda case: case.c_in > case.groups,
         lambda case: replace(case, c_in=case.groups),
-        is_size=True,
+        incidental=True,
     ),
     Facet(
         "output channels",
         lambda case: case.c_out > case.groups,
         lambda case: replace(case, c_out=case.groups),
-        is_size=True,
+        incidental=True,
     ),
-    Facet("image size", lambda case: _smallest_image(case) != case, _smallest_image, is_size=True),
+    Facet("image size", lambda case: _smallest_image(case) != case, _smallest_image, incidental=True),
     Facet(
-        "kernel size", lambda case: (case.kh, case.kw) != (1, 1), lambda case: replace(case, kh=1, kw=1), is_size=True
+        "kernel size",
+        lambda case: (case.kh, case.kw) != (1, 1),
+        lambda case: replace(case, kh=1, kw=1),
+        incidental=True,
     ),
 )
 
 BY_NAME: Final = {facet.name: facet for facet in FACETS}
 
 
-def necessary_facets(case: Case, fails: Callable[[Case], bool]) -> tuple[str, ...]:
-    """Return the names of the facets without which a failing case no longer fails.
+def attributes(case: Case, fails: Callable[[Case], bool]) -> tuple[Attribute, ...]:
+    """Take every facet of a failing case out in turn and say what the failure depends on."""
+    return tuple(
+        Attribute(facet.name, not still_fails(case, facet, fails), _difference(case, facet))
+        for facet in FACETS
+        if facet.present(case)
+    )
 
-    Sizes count only where nothing else does: most failures need some size to show, whatever their cause.
+
+def causes(found: tuple[Attribute, ...]) -> tuple[str, ...]:
+    """Return the names of the facets that make up the bug.
+
+    Sizes and the like count only where nothing else does: most failures need some to show, whatever their cause.
     """
-    found = [facet for facet in FACETS if facet.present(case) and not still_fails(case, facet, fails)]
-    causes = tuple(facet.name for facet in found if not facet.is_size)
-    return causes or tuple(facet.name for facet in found)
+    necessary = [attribute.name for attribute in found if attribute.necessary]
+    return tuple(name for name in necessary if not BY_NAME[name].incidental) or tuple(necessary)
 
 
 def still_fails(case: Case, facet: Facet, fails: Callable[[Case], bool]) -> bool:
@@ -132,3 +172,13 @@ def still_fails(case: Case, facet: Facet, fails: Callable[[Case], bool]) -> bool
         return fails(facet.without(case))
     except CaseError:
         return False
+
+
+def _difference(case: Case, facet: Facet) -> str:
+    try:
+        other = facet.without(case)
+    except CaseError:
+        return "no such case"
+    names = [info.name for info in msgspec.structs.fields(Case)]
+    changed = [name for name in names if not same(getattr(case, name), getattr(other, name))]
+    return ", ".join(f"{name}={getattr(case, name)!r} → {getattr(other, name)!r}" for name in changed)

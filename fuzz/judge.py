@@ -6,6 +6,7 @@ import torch
 
 from fuzz.case import Case
 from fuzz.oracle import Admissible
+from fuzz.relations import Twin
 from fuzz.verdict import Kind, Lane, Verdict, failure
 
 _AXES = (("n", 0), ("h_out", 2), ("w_out", 3))
@@ -25,7 +26,7 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
     unexpected = seen.isnan() & ~admissible.nan_required & ~admissible.nan_allowed
     outside = ~seen.isnan() & ~admissible.nan_required & ((seen < admissible.low) | (seen > admissible.high))
     wrong = missing | unexpected | outside
-    ratio = torch.zeros_like(seen) if admissible.exact else _error_ratio(seen, admissible)
+    ratio = torch.zeros_like(seen) if admissible.exact else _error_ratio(seen, admissible, out.dtype)
     lane: Lane = "exact" if admissible.exact else "interval"
     if not bool(wrong.any()):
         worst = float(ratio.max()) if ratio.numel() else 0.0
@@ -38,14 +39,43 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
     message = f"{case.dtype} · {_element(index, seen, admissible, ratio)} · {int(wrong.sum())} of {wrong.numel()} wrong"
     if kind == "unwritten":
         message += " · they still hold what the memory held before: never written"
-    return failure(kind, lane, message, where=_where(wrong), error_ratio=float(ratio[index]))
+    return failure(kind, lane, message, where=_where(wrong, admissible.winner), error_ratio=float(ratio[index]))
 
 
-def _error_ratio(seen: torch.Tensor, admissible: Admissible) -> torch.Tensor:
-    """|out - truth| / allowed error, 0 where either is not finite."""
+def judge_twin(case: Case, twin: Twin, first: torch.Tensor, second: torch.Tensor, *, bitwise: bool) -> Verdict | None:
+    """Compare the results of both calls of a relation, on the CPU; return a verdict where they do not agree.
+
+    Args:
+        case: The case of the first call.
+        twin: The second call.
+        first: What the first call returned; it passed, like `second`, by itself.
+        second: What the second call returned.
+        bitwise: Whether the same bits are due; otherwise that both passed is all that can be asked.
+    """
+    expected, seen = twin.expected(first).double(), twin.part(second).double()
+    unknown = expected.isnan() if twin.nan_is_unknown else expected.isnan() & seen.isnan()
+    differs = (expected != seen) & ~unknown
+    if not bitwise or not bool(differs.any()):
+        return None
+    index = tuple(int(i) for i in differs.nonzero()[0])
+    message = (
+        f"{case.dtype} · relation '{case.relation}': out[{','.join(map(str, index))}] = {float(seen[index]):.9g} in "
+        f"the second call, must be {float(expected[index]):.9g} as the first call says · "
+        f"{int(differs.sum())} of {differs.numel()} differ"
+    )
+    return failure("relation-broken", "relations", message, where=_where(differs))
+
+
+def _error_ratio(seen: torch.Tensor, admissible: Admissible, dtype: torch.dtype) -> torch.Tensor:
+    """The least |error| before the last rounding that explains an output / the allowed one; 0 where not finite.
+
+    An output stands for every number that rounds to it: what is within half a unit in its last place.
+    """
     error = seen - admissible.truth
-    allowed = torch.where(error < 0, admissible.truth - admissible.low, admissible.high - admissible.truth)
-    ratio = error.abs() / allowed
+    allowed = torch.where(error < 0, admissible.below, admissible.above)
+    size = seen.abs().to(dtype)
+    unit = torch.nextafter(size, torch.full_like(size, torch.inf)).double() - size.double()
+    ratio = (error.abs() - unit / 2).clamp(min=0) / allowed
     return torch.where(ratio.isfinite() & allowed.isfinite(), ratio, 0.0)
 
 
@@ -70,19 +100,42 @@ def _element(index: tuple[int, ...], seen: torch.Tensor, admissible: Admissible,
     return f"{value}, admissible [{low:.9g}, {high:.9g}]{times}"
 
 
-def _where(wrong: torch.Tensor) -> str:
-    """Say which coordinates all wrong elements share, where they are not spread over the whole output."""
-    found = []
-    for name, axis in _AXES:
-        others = [dim for dim in range(4) if dim != axis]
-        hit = wrong.any(dim=others[2]).any(dim=others[1]).any(dim=others[0]).nonzero().flatten().tolist()
-        size = wrong.shape[axis]
-        if len(hit) == size:
-            continue
-        if hit == list(range(hit[0], size)):
-            found.append(f"{name} ≥ {hit[0]}" if len(hit) > 1 else f"{name} = {hit[0]} (the last)")
-        elif hit == list(range(hit[-1] + 1)):
-            found.append(f"{name} ≤ {hit[-1]}" if len(hit) > 1 else f"{name} = {hit[0]} (the first)")
-        else:
-            found.append(f"{name} in {hit}" if len(hit) <= 4 else f"{name} in {hit[0]}..{hit[-1]}")
-    return "wrong only where " + " and ".join(found) if found else ""
+def _where(wrong: torch.Tensor, winner: torch.Tensor | None = None) -> str:
+    """Say what all wrong elements share, where they are not spread over the whole output."""
+    found = [_extent(name, _hit(wrong, axis), wrong.shape[axis]) for name, axis in _AXES]
+    if not any(found):
+        # Tiles run over positions as they lie one after the other: n, then h_out, then w_out.
+        flat = wrong.flatten()
+        found.append(_extent("position", flat.nonzero().flatten().tolist(), flat.numel()))
+    if winner is not None:
+        found.append(_channels(wrong, winner))
+    shared = [each for each in found if each]
+    return "wrong only where " + " and ".join(shared) if shared else ""
+
+
+def _hit(wrong: torch.Tensor, axis: int) -> list[int]:
+    moved = wrong.movedim(axis, 0).flatten(1)
+    return [int(index) for index in moved.any(dim=1).nonzero().flatten()]
+
+
+def _extent(name: str, hit: list[int], size: int) -> str:
+    """Say in words which of the indices below `size` are hit; empty where all are, or no few words say it."""
+    if len(hit) == size:
+        return ""
+    if hit == list(range(hit[0], size)):
+        return f"{name} ≥ {hit[0]}" if len(hit) > 1 else f"{name} = {hit[0]} (the last)"
+    if hit == list(range(hit[-1] + 1)):
+        return f"{name} ≤ {hit[-1]}" if len(hit) > 1 else f"{name} = {hit[0]} (the first)"
+    return f"{name} in {hit}" if len(hit) <= 4 else f"{name} in {hit[0]}..{hit[-1]}"
+
+
+def _channels(wrong: torch.Tensor, winner: torch.Tensor) -> str:
+    """Say which channels hold the minimum at the wrong elements, where at the others it is in different ones."""
+    at_fault, sound = set(winner[wrong].tolist()), set(winner[~wrong].tolist())
+    if not sound or at_fault & sound:
+        return ""
+    if min(at_fault) > max(sound):
+        return f"the minimum is in a channel ≥ {min(at_fault)}"
+    if max(at_fault) < min(sound):
+        return f"the minimum is in a channel ≤ {max(at_fault)}"
+    return f"the minimum is in channel {', '.join(map(str, sorted(at_fault)))}" if len(at_fault) <= 4 else ""

@@ -91,6 +91,9 @@ class Admissible:
 
     Attributes:
         truth: float64, the minimum of the exact values.
+        winner: int64, the channel that the minimum is in.
+        below: float64, how far under the truth a result may be before it is rounded to the dtype.
+        above: float64, likewise over it.
         low: float64, smallest admissible number.
         high: float64, largest admissible number.
         nan_required: bool, only NaN is admissible.
@@ -99,6 +102,9 @@ class Admissible:
     """
 
     truth: torch.Tensor
+    winner: torch.Tensor
+    below: torch.Tensor
+    above: torch.Tensor
     low: torch.Tensor
     high: torch.Tensor
     nan_required: torch.Tensor
@@ -153,16 +159,21 @@ def admissible(
         sums = _hull_of_rounding(sums, dtype)
     scaled = _scale(sums, scale)
     low, high = scaled.low, scaled.high
-    if exact:
-        low, high = low.to(dtype).double(), high.to(dtype).double()
-    else:
+    if not exact:
         fold = rules.smallest * (case.reduction_length * _largest(x) + 2) + rules.flush
-        low = round_down(_widen(low, -2 * rules.addition, -fold), dtype)
-        high = round_up(_widen(high, 2 * rules.addition, fold), dtype)
+        low = _widen(low, -2 * rules.addition, -fold)
+        high = _widen(high, 2 * rules.addition, fold)
+    low, high = torch.where(scaled.nan, torch.inf, low), torch.where(scaled.nan, torch.inf, high)
+    # The sum over finite terms, unless infinities make something else of the channel.
+    truth, winner = (convolution.value * scale).clamp(low, high).min(dim=1, keepdim=True)
+    low, high = low.amin(dim=1, keepdim=True), high.amin(dim=1, keepdim=True)
     return Admissible(
-        truth=(convolution.value * scale).amin(dim=1, keepdim=True),
-        low=torch.where(scaled.nan, torch.inf, low).amin(dim=1, keepdim=True),
-        high=torch.where(scaled.nan, torch.inf, high).amin(dim=1, keepdim=True),
+        truth=truth,
+        winner=winner,
+        below=truth - low,
+        above=high - truth,
+        low=low.to(dtype).double() if exact else round_down(low, dtype),
+        high=high.to(dtype).double() if exact else round_up(high, dtype),
         nan_required=scaled.nan.any(dim=1, keepdim=True),
         nan_allowed=(scaled.nan | scaled.maybe_nan).any(dim=1, keepdim=True),
         exact=exact,

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.case import DTYPES, FAMILIES, Case, Sprinkle
+from fuzz.case import DTYPES, EARLIER, FAMILIES, RELATIONS, Case, Sprinkle
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, CaseError, Layout
 
 SIMPLEST: Final = Case()
@@ -186,6 +186,16 @@ def _simpler_specials(case: Case) -> Iterator[dict[str, Any]]:
             yield {"specials": (*rest[0], upright, *rest[1]), "scale": 1.0}
 
 
+def _simpler_history(case: Case) -> Iterator[dict[str, Any]]:
+    for place in range(len(case.earlier)):
+        yield {"earlier": (*case.earlier[:place], *case.earlier[place + 1 :])}
+    if len(case.earlier) == 1:
+        yield from ({"earlier": (step,)} for step in EARLIER[: EARLIER.index(case.earlier[0])])
+    if case.relation is not None:
+        yield {"relation": None}
+        yield from ({"relation": name} for name in RELATIONS[: RELATIONS.index(case.relation)])
+
+
 def _other_values(case: Case) -> Iterator[dict[str, Any]]:
     """Leave a dead end: plain numbers instead of special ones, or a smaller size with other numbers."""
     if case.specials or not math.isfinite(case.scale):
@@ -217,6 +227,7 @@ def _simpler_choices(case: Case) -> Iterator[dict[str, Any]]:
 _CANDIDATES: Final = (
     _simpler_choices,
     _simpler_specials,
+    _simpler_history,
     _simpler_layouts,
     _simpler_pairs,
     _simpler_shapes,

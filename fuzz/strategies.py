@@ -13,7 +13,7 @@ from typing import Final
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.case import FAMILIES, Case, Dtype, Precision, Sprinkle, TensorName
+from fuzz.case import EARLIER, FAMILIES, RELATIONS, Case, Dtype, Earlier, Precision, Sprinkle, TensorName
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 
 # One to a few tiles and their neighbours: tiles are powers of two from 16 up.
@@ -65,6 +65,11 @@ def sprinkles() -> st.SearchStrategy[tuple[Sprinkle, ...]]:
         Sprinkle, st.sampled_from(tensors), st.sampled_from(("nan", "inf", "-inf")), st.sampled_from((1, 2, 5))
     )
     return st.lists(one, min_size=1, max_size=2).map(tuple)
+
+
+def earlier_calls() -> st.SearchStrategy[tuple[Earlier, ...]]:
+    """Draw which calls come before the one that is judged."""
+    return st.lists(st.sampled_from(EARLIER), min_size=1, max_size=3).map(tuple)
 
 
 def scales() -> st.SearchStrategy[float]:
@@ -136,6 +141,8 @@ def cases(
         bias_layout=draw(layouts(1)) if not owned and bias and chance(4) else CONTIGUOUS,
         values=draw(st.sampled_from(FAMILIES)),
         specials=draw(sprinkles()) if chance(5) else (),
+        earlier=draw(earlier_calls()) if chance(5) else (),
+        relation=draw(st.sampled_from(RELATIONS)) if chance(8) else None,
         seed=draw(st.integers(0, 2**32 - 1)),
     )
 

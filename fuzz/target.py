@@ -25,7 +25,7 @@ _DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
 _CONVOLUTION_OPTIONS: Final = ("stride", "padding", "dilation", "groups")
 _MODULE_SIGNATURE: Final = "(in_channels, out_channels, kernel_size, scale_factor)"
 
-Call = Callable[[Case, torch.Tensor, torch.Tensor, torch.Tensor | None], Any]
+Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], Any]
 
 
 class TargetError(Exception):
@@ -39,12 +39,13 @@ class Target:
     Attributes:
         name: What the user called it.
         abilities: What it can be asked.
-        call: Runs it: `call(case, x, weight, bias)` returns whatever the target returns.
+        bind: Gives a function of x, weight and bias that calls the target as the case asks; called again, it calls the
+            same function or the same module, whose parameters are then overwritten in place.
     """
 
     name: str
     abilities: Abilities
-    call: Call
+    bind: Callable[[Case], Call]
 
 
 def load_target(name: str) -> Target:
@@ -66,6 +67,19 @@ def load_target(name: str) -> Target:
     if callable(found) and not inspect.isclass(found):
         return _function_target(name, found, module, built_in=False)
     raise TargetError(f"target {name}: {attribute or found} is neither a torch.nn.Module class nor a function")
+
+
+def reload_target(name: str) -> Target | None:
+    """Load a target file once more, without what earlier calls left in its module; None where that cannot be done.
+
+    Only a file is run again by loading it again, and one that registers operators with PyTorch may refuse.
+    """
+    if not _split(name)[0].endswith(".py"):
+        return None
+    try:
+        return load_target(name)
+    except TargetError:
+        return None
 
 
 def _load_built_in(name: str) -> Target:
@@ -126,7 +140,7 @@ def _attribute(module: ModuleType, attribute: str | None, name: str) -> Any:
 def _function_target(name: str, function: Callable[..., Any], module: ModuleType, *, built_in: bool) -> Target:
     abilities = _function_abilities(name, function, module, built_in=built_in)
 
-    def call(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    def bind(case: Case) -> Call:
         options: dict[str, Any] = {}
         if abilities.convolution_options:
             options.update({option: getattr(case, option) for option in _CONVOLUTION_OPTIONS})
@@ -134,11 +148,15 @@ def _function_target(name: str, function: Callable[..., Any], module: ModuleType
             options["precision"] = case.precision
         if case.config in abilities.configs:
             options["config"] = case.config
-        if bias is None and not abilities.optional_bias:
-            bias = torch.zeros(case.c_out, dtype=x.dtype, device=x.device)
-        return function(x, weight, bias, case.scale, **options)
 
-    return Target(name, abilities, call)
+        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+            if bias is None and not abilities.optional_bias:
+                bias = torch.zeros(case.c_out, dtype=x.dtype, device=x.device)
+            return function(x, weight, bias, case.scale, **options)
+
+        return call
+
+    return Target(name, abilities, bind)
 
 
 def _function_abilities(name: str, function: Callable[..., Any], module: ModuleType, *, built_in: bool) -> Abilities:
@@ -161,26 +179,41 @@ def _function_abilities(name: str, function: Callable[..., Any], module: ModuleT
         configs=tuple(configs()) if "config" in optional and callable(configs) else (),
         every_dtype=built_in,
         rounds_once=built_in,
+        reproducible=built_in,
     )
 
 
 def _module_target(name: str, module_class: type[torch.nn.Module]) -> Target:
     _check_module(name, module_class)
 
-    def call(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
-        kernel_size: int | tuple[int, int] = case.kh if case.kh == case.kw else (case.kh, case.kw)
-        torch.manual_seed(case.seed % 2**63)
-        module = module_class(case.c_in, case.c_out, kernel_size, case.scale).to(device=x.device, dtype=x.dtype)
-        weight_parameter, bias_parameter = _parameters(name, module)
-        with torch.no_grad():
-            weight_parameter.copy_(weight)
-            if bias_parameter is not None:
-                bias_parameter.copy_(torch.zeros_like(bias_parameter) if bias is None else bias)
-        if bias is not None and bias_parameter is None:
-            raise NotImplementedError("the module has no bias")
-        return module(x)
+    def bind(case: Case) -> Call:
+        modules: list[torch.nn.Module] = []
 
-    return Target(name, Abilities(kind="module"), call)
+        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+            if not modules:
+                modules.append(_construct(module_class, case).to(device=x.device, dtype=x.dtype))
+            _set_parameters(name, modules[0], weight, bias)
+            return modules[0](x)
+
+        return call
+
+    return Target(name, Abilities(kind="module"), bind)
+
+
+def _construct(module_class: type[torch.nn.Module], case: Case) -> torch.nn.Module:
+    kernel_size: int | tuple[int, int] = case.kh if case.kh == case.kw else (case.kh, case.kw)
+    torch.manual_seed(case.seed % 2**63)
+    return module_class(case.c_in, case.c_out, kernel_size, case.scale)
+
+
+def _set_parameters(name: str, module: torch.nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+    weight_parameter, bias_parameter = _parameters(name, module)
+    with torch.no_grad():
+        weight_parameter.copy_(weight)
+        if bias_parameter is not None:
+            bias_parameter.copy_(torch.zeros_like(bias_parameter) if bias is None else bias)
+    if bias is not None and bias_parameter is None:
+        raise NotImplementedError("the module has no bias")
 
 
 def _check_module(name: str, module_class: type[torch.nn.Module]) -> None:

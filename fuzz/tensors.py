@@ -34,7 +34,14 @@ RED_ZONE: Final = 2**14
 FINITE_POISON: Final = -57344.0
 
 
-@dataclass(frozen=True)
+# Same width, for comparing bits: NaN compares equal to itself that way.
+_BITS: Final = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+# The numbers of each tensor, on the CPU and of the case's dtype; dimensions of stride 0 have size 1.
+Numbers = dict[TensorName, torch.Tensor]
+
+
+@dataclass
 class Operand:
     """A tensor, the storage that it is a view of, and a copy of that storage from before the call.
 
@@ -42,40 +49,74 @@ class Operand:
         tensor: The view that the target receives.
         storage: 1-D, the whole allocation.
         before: 1-D copy of `storage`.
-        element: 1-D bool, which entries of `storage` are elements of the view.
+        stored: The elements of the view, each once: `tensor` without the dimensions of stride 0.
+        span: First and last entry of `storage`, exclusive, of the parent that the view lies in: not the red zones.
     """
 
     tensor: torch.Tensor
     storage: torch.Tensor
     before: torch.Tensor
-    element: torch.Tensor
+    stored: torch.Tensor
+    span: tuple[int, int]
+
+    @property
+    def element(self) -> torch.Tensor:
+        """1-D bool, which entries of `storage` are elements of the view."""
+        mask = torch.zeros(self.storage.shape, dtype=torch.bool, device=self.storage.device)
+        mask.as_strided(self.stored.shape, self.stored.stride(), self.stored.storage_offset()).fill_(True)
+        return mask
+
+    def refill(self, numbers: torch.Tensor) -> None:
+        """Put other numbers into the same memory."""
+        self.stored.copy_(numbers)
+        self.before.copy_(self.storage)
 
     def damage(self) -> Literal["", "elements", "surroundings"]:
-        """Say what has changed in the storage since the operand was made, comparing bytes."""
-        changed = _bytes(self.storage) != _bytes(self.before)
-        if not bool(changed.any()):
+        """Say what has changed in the storage since the operand was filled, comparing bytes."""
+        bits = _BITS[self.storage.element_size()]
+        now, before = self.storage.view(bits), self.before.view(bits)
+        if torch.equal(now, before):
             return ""
-        return "elements" if bool((changed.any(dim=1) & self.element).any()) else "surroundings"
+        return "elements" if bool(((now != before) & self.element).any()) else "surroundings"
 
 
 Operands = dict[TensorName, Operand]
 
 
+def numbers_of(case: Case) -> Numbers:
+    """Return the numbers that the case stands for."""
+    stored = {name: _stored_shape(shape, layout) for name, (shape, layout) in _shapes(case).items()}
+    dtype = TORCH_DTYPE[case.dtype]
+    return {name: torch.from_numpy(values).to(dtype) for name, values in draw_values(case, stored).items()}
+
+
+def full_tensors(case: Case, numbers: Numbers) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return x, weight and bias in full shape, on the CPU."""
+    full = {name: numbers[name].expand(shape) for name, (shape, _) in _shapes(case).items()}
+    return full["x"], full["weight"], full.get("bias")
+
+
+def lay_out(case: Case, numbers: Numbers, *, poison: Poison, device: torch.device) -> Operands:
+    """Return operands on `device` that hold the numbers in the case's layouts."""
+    return {
+        name: _operand(numbers[name], shape, layout, poison=poison, device=device)
+        for name, (shape, layout) in _shapes(case).items()
+    }
+
+
 def build(case: Case, *, poison: Poison, device: torch.device) -> Operands:
     """Return the case's operands on `device`; there is no `bias` where the case has none."""
+    return lay_out(case, numbers_of(case), poison=poison, device=device)
+
+
+def _shapes(case: Case) -> dict[TensorName, tuple[tuple[int, ...], Layout]]:
     shapes: dict[TensorName, tuple[tuple[int, ...], Layout]] = {
         "x": (case.x_shape, case.x_layout),
         "weight": (case.weight_shape, case.weight_layout),
     }
     if case.bias:
         shapes["bias"] = ((case.c_out,), case.bias_layout)
-    stored = {name: _stored_shape(shape, layout) for name, (shape, layout) in shapes.items()}
-    values = draw_values(case, stored)
-    dtype = TORCH_DTYPE[case.dtype]
-    return {
-        name: _lay_out(torch.from_numpy(values[name]).to(dtype), shape, layout, poison=poison, device=device)
-        for name, (shape, layout) in shapes.items()
-    }
+    return shapes
 
 
 def poison_value(poison: Poison) -> float:
@@ -87,23 +128,17 @@ def _stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
     return tuple(min(1, size) if dim in layout.expand else size for dim, size in enumerate(shape))
 
 
-def _lay_out(
-    values: torch.Tensor, shape: tuple[int, ...], layout: Layout, *, poison: Poison, device: torch.device
+def _operand(
+    numbers: torch.Tensor, shape: tuple[int, ...], layout: Layout, *, poison: Poison, device: torch.device
 ) -> Operand:
     strides, first, extent = layout.place(shape)
-    storage = torch.full((extent + 2 * RED_ZONE,), poison_value(poison), dtype=values.dtype)
-    element = torch.zeros(storage.shape, dtype=torch.bool)
-    for flat, content in ((storage, values), (element, torch.ones_like(values, dtype=torch.bool))):
-        flat.as_strided(values.shape, strides, RED_ZONE + first).copy_(content)
-    storage = storage.to(device)
+    storage = torch.full((extent + 2 * RED_ZONE,), poison_value(poison), dtype=numbers.dtype, device=device)
+    stored = storage.as_strided(numbers.shape, strides, RED_ZONE + first)
+    stored.copy_(numbers)
     return Operand(
         tensor=storage.as_strided(shape, strides, RED_ZONE + first),
         storage=storage,
         before=storage.clone(),
-        element=element.to(device),
+        stored=stored,
+        span=(RED_ZONE, RED_ZONE + extent),
     )
-
-
-def _bytes(flat: torch.Tensor) -> torch.Tensor:
-    """View a 1-D tensor as bytes, [elements, bytes per element]: NaN compares equal to itself that way."""
-    return flat.view(torch.uint8).view(flat.numel(), -1)

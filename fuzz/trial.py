@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import time
 import traceback
-import warnings
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 import torch
 
 from fuzz.case import Case
-from fuzz.guards import AllocationGuard
-from fuzz.interpreter import faithful, is_interpreting
-from fuzz.judge import judge
+from fuzz.earlier import call_earlier, fill, replaced
+from fuzz.interpreter import is_interpreting
+from fuzz.judge import judge, judge_twin
 from fuzz.oracle import Admissible, PrecisionClass, admissible
 from fuzz.reference import RejectedError
-from fuzz.target import Target, TargetError
-from fuzz.tensors import TORCH_DTYPE, Operands, Poison, build, poison_value
+from fuzz.relations import Twin, twin_of
+from fuzz.session import Outcome, Session, machine
+from fuzz.target import Target
+from fuzz.tensors import TORCH_DTYPE, Numbers, Poison, full_tensors, numbers_of, poison_value
 from fuzz.verdict import Verdict, failure
 
 _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
-_CPU: Final = torch.device("cpu")
+# Long enough for a kernel on the wrong stream to run before the numbers that it needs are there: about a millisecond.
+_DELAY_CYCLES: Final = 2_000_000
 
 
 def run_trial(target: Target, case: Case, device: torch.device) -> Verdict:
@@ -40,23 +39,17 @@ def run_trial(target: Target, case: Case, device: torch.device) -> Verdict:
     reason = target.abilities.why_not(case)
     if reason:
         return Verdict(status="declined", kind="declined", lane="errors", message=reason)
-    expected = _expect(target, case, device)
-    verdicts = []
-    for poison in _POISONS:
-        verdict = _run_once(target, case, device, poison, expected)
-        if verdict.status != "pass":
-            return verdict
-        verdicts.append(verdict)
-    return max(verdicts, key=lambda verdict: verdict.error_ratio)
+    with machine(case, device):
+        return _Trial(target, case, device).run()
 
 
 def warm_up(device: torch.device) -> None:
-    """Do once what the first trial of a process would otherwise pay for; the target is not called."""
+    """Do once what the first trial of a process would otherwise pay for; no target takes part."""
     case = Case()
-    operands = build(case, poison="nan", device=device)
-    admissible(case, *_tensors(build(case, poison="nan", device=_CPU)), precision="ieee", rounds_once=True)
-    with _machine(case, device), AllocationGuard("nan", device.type):
-        torch.empty_like(operands["x"].tensor)
+    numbers = numbers_of(case)
+    admissible(case, *full_tensors(case, numbers), precision="ieee", rounds_once=True)
+    with machine(case, device):
+        torch.empty_like(numbers["x"], device=device)
 
 
 def precision_class(case: Case, device: torch.device) -> PrecisionClass:
@@ -74,86 +67,104 @@ def _torch_allows_tf32() -> bool:
         return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")  # type: ignore[attr-defined]  # torch does not declare it
 
 
-def _expect(target: Target, case: Case, device: torch.device) -> Admissible | RejectedError:
-    operands = build(case, poison="nan", device=_CPU)
-    try:
-        return admissible(
-            case,
-            *_tensors(operands),
-            precision=precision_class(case, device),
-            rounds_once=target.abilities.rounds_once,
-        )
-    except RejectedError as rejected:
-        return rejected
+class _Trial:
+    """A target, a case, its numbers and what its result may be."""
 
+    def __init__(self, target: Target, case: Case, device: torch.device) -> None:
+        self._target, self._case, self._device = target, case, device
+        self._numbers = numbers_of(case)
+        self._expected = self._expect(case, *full_tensors(case, self._numbers))
 
-def _tensors(operands: Operands) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    bias = operands.get("bias")
-    return operands["x"].tensor, operands["weight"].tensor, bias.tensor if bias else None
+    def run(self) -> Verdict:
+        """Return the verdict."""
+        verdicts = []
+        for poison in _POISONS:
+            verdict, output = self._run_once(poison)
+            if verdict.status != "pass":
+                return verdict
+            verdicts.append(verdict)
+        worst = max(verdicts, key=lambda verdict: verdict.error_ratio)
+        broken = self._run_twin(output) if self._case.relation and verdict.lane in ("exact", "interval") else None
+        return broken or worst
 
-
-def _run_once(
-    target: Target, case: Case, device: torch.device, poison: Poison, expected: Admissible | RejectedError
-) -> Verdict:
-    operands = build(case, poison=poison, device=device)
-    guard = AllocationGuard(poison, device.type)
-    call = _call(target, case, device, operands, guard)
-    # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
-    damage = _check_memory(operands, guard) if call.error is None else None
-    verdict = damage or _judge_call(call, target, case, device, expected, poison_value(poison))
-    return msgspec.structs.replace(verdict, seconds=call.seconds)
-
-
-def _machine(case: Case, device: torch.device) -> AbstractContextManager[None]:
-    """Return what makes the CPU compute as a GPU does; a GPU needs nothing."""
-    return faithful(round_dot_operands=case.precision != "default") if device.type == "cpu" else nullcontext()
-
-
-@dataclass(frozen=True)
-class _Call:
-    output: Any
-    error: BaseException | None
-    seconds: float
-
-
-def _call(target: Target, case: Case, device: torch.device, operands: Operands, guard: AllocationGuard) -> _Call:
-    output, error = None, None
-    started = time.perf_counter()
-    with warnings.catch_warnings(), torch.no_grad(), _machine(case, device):
-        # A candidate may warn; warnings are no part of the operation.
-        warnings.simplefilter("ignore")
+    def _expect(
+        self, case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> Admissible | RejectedError:
+        precision, rounds_once = precision_class(case, self._device), self._target.abilities.rounds_once
         try:
-            with guard:
-                output = target.call(case, *_tensors(operands))
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-        except TargetError:
-            raise
-        # Whatever a candidate raises is evidence, never a pass: `_judge_error` decides what it means.
-        except (Exception, SystemExit) as raised:
-            error = raised
-    return _Call(output, error, time.perf_counter() - started)
+            return admissible(case, x, weight, bias, precision=precision, rounds_once=rounds_once)
+        except RejectedError as rejected:
+            return rejected
 
+    def _run_once(self, poison: Poison) -> tuple[Verdict, Any]:
+        session = Session(self._target, self._device, poison)
+        bound = self._target.bind(self._case)
+        operands = session.place(self._case, self._numbers)
+        outcome = call_earlier(session, self._case, bound, operands, self._numbers) or session.call(bound, operands)
+        verdict = outcome.damage or self._judge(self._case, outcome, self._expected, poison)
+        if verdict.failed and self._case.earlier:
+            verdict = msgspec.structs.replace(verdict, lane="state", message=f"after other calls: {verdict.message}")
+        return msgspec.structs.replace(verdict, seconds=outcome.seconds), outcome.output
 
-def _judge_call(
-    call: _Call, target: Target, case: Case, device: torch.device, expected: Admissible | RejectedError, poison: float
-) -> Verdict:
-    if call.error is not None:
-        return _judge_error(call.error, target, case, device, expected)
-    if isinstance(expected, RejectedError):
-        return failure("not-rejected", "errors", f"returned a result where PyTorch raises {expected}")
-    return _check_form(call.output, case, device) or judge(case, call.output.detach().cpu(), expected, poison=poison)
+    def _judge(self, case: Case, outcome: Outcome, expected: Admissible | RejectedError, poison: Poison) -> Verdict:
+        if outcome.error is not None:
+            return self._judge_error(outcome.error, expected)
+        if isinstance(expected, RejectedError):
+            return failure("not-rejected", "errors", f"returned a result where PyTorch raises {expected}")
+        wrong_form = _check_form(outcome.output, case, self._device)
+        return wrong_form or judge(case, outcome.output.detach().cpu(), expected, poison=poison_value(poison))
 
+    def _judge_error(self, error: BaseException, expected: Admissible | RejectedError) -> Verdict:
+        reason = _why_declined(error, self._target, self._case, self._device)
+        if reason:
+            return Verdict(status="declined", kind="declined", lane="errors", message=reason)
+        if isinstance(expected, RejectedError):
+            return Verdict(status="pass", lane="errors")
+        return failure("raised", "errors", f"raised {_describe(error)} where PyTorch gives a result")
 
-def _judge_error(
-    error: BaseException, target: Target, case: Case, device: torch.device, expected: Admissible | RejectedError
-) -> Verdict:
-    reason = _why_declined(error, target, case, device)
-    if reason:
-        return Verdict(status="declined", kind="declined", lane="errors", message=reason)
-    if isinstance(expected, RejectedError):
-        return Verdict(status="pass", lane="errors")
-    return failure("raised", "errors", f"raised {_describe(error)} where PyTorch gives a result")
+    def _run_twin(self, output: torch.Tensor) -> Verdict | None:
+        """Make the second call of the case's relation; return a verdict where the two do not agree."""
+        case = self._case
+        if case.relation == "other stream" and self._device.type != "cuda":
+            return None
+        twin = twin_of(case, *full_tensors(case, self._numbers), configs=self._target.abilities.configs)
+        if twin is None:
+            return None
+        expected = self._expect(twin.case, twin.x, twin.weight, twin.bias)
+        outcome = self._call_twin(twin)
+        verdict = outcome.damage or self._judge(twin.case, outcome, expected, "finite")
+        if verdict.status == "pass":
+            given = output.detach().cpu(), outcome.output.detach().cpu()
+            return judge_twin(case, twin, *given, bitwise=self._is_bitwise(twin, expected))
+        if verdict.status == "declined":
+            return None
+        message = f"relation '{case.relation}', second call: {verdict.message}"
+        return msgspec.structs.replace(verdict, lane="relations", message=message)
+
+    def _call_twin(self, twin: Twin) -> Outcome:
+        session = Session(self._target, self._device, "finite")
+        full: Numbers = {"x": twin.x, "weight": twin.weight}
+        if twin.bias is not None:
+            full["bias"] = twin.bias
+        operands = session.place(twin.case, _stored(twin.case, full))
+        bound = self._target.bind(twin.case)
+        if self._case.relation != "other stream":
+            return session.call(bound, operands)
+        resident = {name: operand.stored.clone() for name, operand in operands.items()}
+        fill(operands, numbers_of(replaced(self._case, values="ones")))
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.cuda.synchronize()
+        with torch.cuda.stream(side):
+            torch.cuda._sleep(_DELAY_CYCLES)  # type: ignore[no-untyped-call]  # likewise
+            fill(operands, resident)
+        return session.call(bound, operands, stream=side)
+
+    def _is_bitwise(self, twin: Twin, expected: Admissible | RejectedError) -> bool:
+        """Whether both calls must give the same bits."""
+        abilities, case = self._target.abilities, self._case
+        exact = isinstance(expected, Admissible) and expected.exact
+        pinned = not abilities.configs or case.config is not None or twin.case.x_shape == case.x_shape
+        return exact or (abilities.reproducible and twin.same_order and pinned)
 
 
 def _why_declined(error: BaseException, target: Target, case: Case, device: torch.device) -> str:
@@ -179,6 +190,16 @@ def _asks_for_cuda(error: BaseException) -> bool:
     return any(word in words for word in ("cuda", "nvidia driver", "active drivers"))
 
 
+def _stored(case: Case, full: Numbers) -> Numbers:
+    """Return full tensors without the repetitions of dimensions of stride 0."""
+    layouts = {"x": case.x_layout, "weight": case.weight_layout, "bias": case.bias_layout}
+    cut = {
+        name: tuple(slice(0, 1) if dim in layouts[name].expand else slice(None) for dim in range(tensor.dim()))
+        for name, tensor in full.items()
+    }
+    return {name: tensor[cut[name]] for name, tensor in full.items()}
+
+
 def _check_form(output: Any, case: Case, device: torch.device) -> Verdict | None:
     if not isinstance(output, torch.Tensor):
         return failure("wrong-type", "errors", f"returned {type(output).__name__}, must be a torch.Tensor")
@@ -189,18 +210,6 @@ def _check_form(output: Any, case: Case, device: torch.device) -> Verdict | None
         return failure("wrong-dtype", "errors", f"returned dtype {output.dtype}, must be {TORCH_DTYPE[case.dtype]}")
     if output.device.type != device.type:
         return failure("wrong-type", "errors", f"returned a tensor on {output.device}, must be on {device}")
-    return None
-
-
-def _check_memory(operands: Operands, guard: AllocationGuard) -> Verdict | None:
-    for name, operand in operands.items():
-        damage = operand.damage()
-        if damage == "elements":
-            return failure("input-modified", "guards", f"the call changed elements of {name}")
-        if damage:
-            return failure("out-of-bounds-write", "guards", f"the call wrote around {name}, outside its elements")
-    if guard.overwritten():
-        return failure("out-of-bounds-write", "guards", "the call wrote past an end of memory that it had allocated")
     return None
 
 

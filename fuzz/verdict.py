@@ -7,7 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 Status = Literal["pass", "fail", "declined"]
-Lane = Literal["exact", "interval", "guards", "errors", "process"]
+Lane = Literal["exact", "interval", "relations", "state", "guards", "access", "errors", "process"]
 Kind = Literal[
     "ok",
     "declined",
@@ -20,6 +20,10 @@ Kind = Literal[
     "wrong-type",
     "input-modified",
     "out-of-bounds-write",
+    "out-of-bounds-read",
+    "stored-twice",
+    "result-modified",
+    "relation-broken",
     "raised",
     "not-rejected",
     "crash",
@@ -39,6 +43,10 @@ _MANIFESTATION: Final[dict[str, str]] = {
     "wrong-type": "wrong kind of result",
     "input-modified": "memory damaged",
     "out-of-bounds-write": "memory damaged",
+    "out-of-bounds-read": "out-of-bounds read",
+    "stored-twice": "stored twice",
+    "result-modified": "memory damaged",
+    "relation-broken": "relation broken",
     "raised": "raised",
     "not-rejected": "not rejected",
     "crash": "crash",
@@ -53,8 +61,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         lane: Which check decided.
         message: One line for a person: what was seen, what is admissible.
         where: Which part of the output is wrong, as far as the data can tell; may be empty.
-        error_ratio: Largest |out - truth| / allowed error over the elements that the interval lane judged; above 1 is a
-            failure, 0 where nothing was judged there.
+        error_ratio: Largest error / allowed error, both before the last rounding, over the elements that the interval
+            lane judged; above 1 is a failure, 0 where nothing was judged there.
         seconds: Time that the target took.
     """
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from fuzz.case import Case
-from fuzz.facets import BY_NAME, EXTREME_VALUES, necessary_facets, still_fails
+from fuzz.facets import BY_NAME, EXTREME_VALUES, still_fails
 from fuzz.verdict import Verdict
 
 Judge = Callable[[Case], Verdict]
+
+# Stands in for a facet where a case fails only in a process that has run other cases, and no earlier call that
+# `fuzz.earlier` knows brings it about.
+HISTORY: Final = "what ran before"
 
 
 class Bucket(msgspec.Struct, frozen=True):
@@ -37,6 +42,8 @@ class Bucket(msgspec.Struct, frozen=True):
         two bugs. A defect that needs nothing at all hides whatever else is wrong in the same way.
         """
         same = self.manifestation == verdict.manifestation
+        if HISTORY in self.facets:
+            return False
         if not self.facets:
             return same or {self.manifestation, verdict.manifestation} <= {"wrong result", "missing NaN"}
         if not same and EXTREME_VALUES.name in self.facets:
@@ -46,9 +53,3 @@ class Bucket(msgspec.Struct, frozen=True):
     def covers(self, other: Bucket) -> bool:
         """Return whether the other bucket is this defect, seen in a case that was shrunk less far."""
         return self.manifestation == other.manifestation and set(self.facets) <= set(other.facets)
-
-
-def bucket_of(case: Case, verdict: Verdict, judge: Judge) -> Bucket:
-    """Return the bucket of a shrunk failing case."""
-    names = necessary_facets(case, lambda other: judge(other).manifestation == verdict.manifestation)
-    return Bucket(verdict.manifestation, names)

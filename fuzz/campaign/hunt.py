@@ -20,20 +20,19 @@ import hypothesis
 import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 
-from fuzz.campaign.buckets import Bucket, bucket_of
+from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.census import Census, arithmetic_name
+from fuzz.campaign.investigation import HANG_SECONDS, Finding, Investigation
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.store import Failure, Store, failure_id, read_cases, read_summary
 from fuzz.case import Case, Dtype, Precision
 from fuzz.report.text import failure_report
-from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
 
-# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect, longer than the
-# second is a hang; shrinking goes by a shorter one, since every step of a hang costs all of it.
+# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect; shrinking
+# goes by a shorter one, since every step of a hang costs all of it.
 _CASE_SECONDS: Final = 10.0
-_HANG_SECONDS: Final = 30.0
 _SHRINK_SECONDS: Final = 4.0
 # Calls start small and grow until one is slow: on the interpreter, kernels differ in speed by a factor of a thousand.
 _FIRST_EFFORT: Final = 1 / 4
@@ -251,7 +250,7 @@ class Hunt:
             self._seen.add(case)
         verdict = self._run(isolated, case, _CASE_SECONDS, purpose)
         if verdict.kind == "timeout" and not any(bucket.manifestation == "timeout" for bucket in self._buckets):
-            verdict = self._run(isolated, case, _HANG_SECONDS, "hang?")
+            verdict = self._run(isolated, case, HANG_SECONDS, "hang?")
         with self._lock:
             self.census.add(case, verdict)
             found_at = self.census.cases, self.elapsed
@@ -270,9 +269,11 @@ class Hunt:
     def _over_time(self) -> bool:
         return self.plan.seconds is not None and self.elapsed >= self.plan.seconds
 
-    def _run(self, isolated: IsolatedTarget, case: Case, seconds: float, purpose: str) -> Verdict:
+    def _run(
+        self, isolated: IsolatedTarget, case: Case, seconds: float, purpose: str, *, fresh: bool = False
+    ) -> Verdict:
         before = isolated.restarts
-        verdict = isolated.run(case, seconds)
+        verdict = isolated.run(case, seconds, fresh=fresh)
         with self._lock:
             self.restarts += isolated.restarts - before
             if verdict.status == "pass":
@@ -281,26 +282,22 @@ class Hunt:
         return verdict
 
     def _investigate(self, isolated: IsolatedTarget, case: Case, verdict: Verdict, found_at: tuple[int, float]) -> None:
-        """Decide whether a failing case is a bug that is already known; if not, shrink it and keep it."""
-        known: dict[Case, Verdict] = {case: verdict}
+        """Keep a failing case, shrunk, unless it is a bug that is known already."""
 
-        def judge(other: Case) -> Verdict:
-            if other not in known:
-                known[other] = self._run(isolated, other, max(_SHRINK_SECONDS, 3 * self._slowest), "shrink")
-            return known[other]
+        def run(other: Case, seconds: float, purpose: str) -> Verdict:
+            return self._run(isolated, other, seconds, purpose, fresh=True)
 
-        if any(bucket.explains(case, verdict, judge) for bucket in self._buckets):
+        finding = Investigation(
+            run=run,
+            known=tuple(self._buckets),
+            may_go_on=self._may_shrink,
+            seconds=max(_SHRINK_SECONDS, 3 * self._slowest),
+            notify=lambda news: self.notify(self, news),
+        ).investigate(case, verdict)
+        if finding is None:
             self.duplicates += 1
-            return
-        self.notify(self, f"shrinking: {verdict.message}")
-        shrunk = Shrinker(
-            case, lambda other: judge(other).manifestation == verdict.manifestation, self._may_shrink
-        ).shrink()
-        if verdict.kind == "timeout" and shrunk != case:
-            known[shrunk] = self._run(isolated, shrunk, _HANG_SECONDS, "hang?")
-            if not known[shrunk].failed:
-                shrunk = case
-        self._keep(bucket_of(shrunk, verdict, judge), shrunk, judge(shrunk), found_at)
+        else:
+            self._keep(finding, found_at)
 
     def _may_investigate(self) -> bool:
         """Whether a failing case is still looked into; the first one always is."""
@@ -309,7 +306,8 @@ class Hunt:
     def _may_shrink(self) -> bool:
         return self.plan.seconds is None or self.elapsed < self.plan.seconds + _GRACE_SECONDS
 
-    def _keep(self, bucket: Bucket, case: Case, verdict: Verdict, found_at: tuple[int, float]) -> None:
+    def _keep(self, finding: Finding, found_at: tuple[int, float]) -> None:
+        bucket, verdict = finding.bucket, finding.verdict
         name = failure_id(str(bucket))
         self._buckets.append(bucket)
         if name in self.failures or any(known.covers(bucket) for known in self._buckets[:-1]):
@@ -318,8 +316,8 @@ class Hunt:
         for known in [known for known in self._buckets[:-1] if bucket.covers(known)]:
             self._store.drop_failure(failure_id(str(known)))
             self.failures.pop(failure_id(str(known)), None)
-        report = failure_report(name, str(bucket), case, verdict, self.plan.target, self.plan.out)
-        self._store.keep_failure(str(bucket), case, verdict, self.plan.target, report)
+        report = failure_report(name, finding, self.plan.target, self.plan.out)
+        self._store.keep_failure(str(bucket), finding.case, verdict, self.plan.target, report)
         self.failures[name] = Failure(
             id=name,
             bucket=str(bucket),

@@ -19,7 +19,7 @@ from typing import IO, Final
 import msgspec
 
 from fuzz.abilities import Abilities
-from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Starting, Tried, ask_to_try, decode, encode
+from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Stale, Starting, Tried, ask_to_try, decode, encode
 from fuzz.case import Case
 from fuzz.verdict import Verdict, failure
 
@@ -98,18 +98,22 @@ class IsolatedTarget:
                 process.end()
         self._spare = None
 
-    def run(self, case: Case, seconds: float) -> Verdict:
+    def run(self, case: Case, seconds: float, *, fresh: bool = False) -> Verdict:
         """Try one case.
 
         Args:
             case: The case.
             seconds: How long it may take; longer is a verdict of kind `timeout`.
+            fresh: Whether earlier trials must not have left anything in the target.
 
         Raises:
             UsageError: The target turns out not to be one.
             InfrastructureError: No process can be had to run it.
         """
-        answer = self._ask(case, seconds)
+        answer = self._ask(case, seconds, fresh=fresh)
+        if isinstance(answer, Stale):
+            self._replace()
+            answer = self._ask(case, seconds, fresh=False)
         if isinstance(answer, Verdict):
             return answer
         if isinstance(answer, Refused):
@@ -120,10 +124,10 @@ class IsolatedTarget:
             self._replace()
         return answer.verdict
 
-    def _ask(self, case: Case, seconds: float) -> Message | Verdict:
+    def _ask(self, case: Case, seconds: float, *, fresh: bool) -> Message | Verdict:
         started = time.monotonic()
         try:
-            self._process.connection.send_bytes(encode(ask_to_try(case)))
+            self._process.connection.send_bytes(encode(ask_to_try(case, fresh=fresh)))
             if not self._process.connection.poll(seconds):
                 self._replace()
                 return msgspec.structs.replace(

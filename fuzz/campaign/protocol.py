@@ -19,9 +19,13 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Try(msgspec.Struct, frozen=True, tag=True):
-    """Run one case. Answered by `Tried` or `Refused`."""
+    """Run one case. Answered by `Tried`, `Refused` or, if `fresh`, `Stale`.
+
+    `fresh` asks for a target that no call has been made on: what an earlier trial left in it must not matter.
+    """
 
     case: str
+    fresh: bool = False
 
 
 class Starting(msgspec.Struct, frozen=True, tag=True):
@@ -44,13 +48,17 @@ class Tried(msgspec.Struct, frozen=True, tag=True):
     spent: bool = False
 
 
+class Stale(msgspec.Struct, frozen=True, tag=True):
+    """The target cannot be loaded a second time in this process."""
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """The user asked for something that cannot be had; one line says what."""
 
     reason: str
 
 
-Message = Load | Try | Starting | Loaded | Tried | Refused
+Message = Load | Try | Starting | Loaded | Tried | Stale | Refused
 
 _DECODER = msgspec.json.Decoder(Message)
 
@@ -66,9 +74,9 @@ def decode(data: bytes) -> Message:
     return message
 
 
-def ask_to_try(case: Case) -> Try:
+def ask_to_try(case: Case, *, fresh: bool) -> Try:
     """Return the message that asks for a trial."""
-    return Try(encode_case(case).decode())
+    return Try(encode_case(case).decode(), fresh)
 
 
 def asked_case(message: Try) -> Case:

@@ -19,6 +19,7 @@ from fuzz.campaign.protocol import (
     Loaded,
     Message,
     Refused,
+    Stale,
     Starting,
     Tried,
     Try,
@@ -78,7 +79,7 @@ def _serve(connection: Connection, name: str, device: torch.device) -> None:
     import torch
     import triton
 
-    from fuzz.target import TargetError, load_target
+    from fuzz.target import TargetError, load_target, reload_target
     from fuzz.trial import run_trial, warm_up
 
     send(connection, Starting(str(device), versions_of(torch, triton)))
@@ -89,6 +90,12 @@ def _serve(connection: Connection, name: str, device: torch.device) -> None:
         while True:
             message = decode(connection.recv_bytes())
             assert isinstance(message, Try)
+            if message.fresh:
+                reloaded = reload_target(name)
+                if reloaded is None:
+                    send(connection, Stale())
+                    continue
+                target = reloaded
             verdict = run_trial(target, asked_case(message), device)
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)

@@ -1,0 +1,103 @@
+"""Looking into a failing case: is it real, is it known, what is its simplest form, what does it depend on?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from fuzz.campaign.buckets import HISTORY, Bucket
+from fuzz.case import EARLIER, Case
+from fuzz.facets import Attribute, attributes, causes
+from fuzz.shrinking import Shrinker
+from fuzz.verdict import Verdict
+
+# A call that takes longer than this hangs.
+HANG_SECONDS: Final = 30.0
+
+Run = Callable[[Case, float, str], Verdict]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One bug, as it is kept.
+
+    Attributes:
+        bucket: What it is told apart by.
+        case: The shrunk case.
+        verdict: What the shrunk case gives.
+        attributes: What became of it without each of its facets.
+    """
+
+    bucket: Bucket
+    case: Case
+    verdict: Verdict
+    attributes: tuple[Attribute, ...] = ()
+
+
+@dataclass
+class Investigation:
+    """Looks into one failing case.
+
+    Args:
+        run: Runs a case on a target that nothing was called on before: the case, the limit in seconds, the purpose.
+        known: The bugs that are known.
+        may_go_on: Asked before each step of shrinking.
+        seconds: The limit for one step.
+        notify: Told what goes on.
+    """
+
+    run: Run
+    known: tuple[Bucket, ...]
+    may_go_on: Callable[[], bool]
+    seconds: float
+    notify: Callable[[str], None]
+    _judged: dict[Case, Verdict] = field(default_factory=dict)
+
+    def investigate(self, case: Case, verdict: Verdict) -> Finding | None:
+        """Return what a failing case comes to; None where it is a bug that is known, or none at all."""
+        if verdict.kind == "timeout":
+            # Established by a limit far longer than that of a step.
+            self._judged[case] = verdict
+        reproduced = self._reproduce(case)
+        if reproduced is None:
+            return self._keep_as_it_is(case, verdict)
+        case, verdict = reproduced, self._judge(reproduced)
+        if any(bucket.explains(case, verdict, self._judge) for bucket in self.known):
+            return None
+        self.notify(f"shrinking: {verdict.message}")
+        shrunk = Shrinker(
+            case, lambda other: self._judge(other).manifestation == verdict.manifestation, self.may_go_on
+        ).shrink()
+        if verdict.kind == "timeout" and shrunk != case:
+            self._judged[shrunk] = self.run(shrunk, HANG_SECONDS, "hang?")
+            if not self._judged[shrunk].failed:
+                shrunk = case
+        return self._describe(shrunk, verdict.manifestation)
+
+    def _judge(self, case: Case) -> Verdict:
+        if case not in self._judged:
+            self._judged[case] = self.run(case, self.seconds, "shrink")
+        return self._judged[case]
+
+    def _reproduce(self, case: Case) -> Case | None:
+        """Return a case that fails by itself: this one, or this one after an earlier call that made it fail."""
+        candidates = [case]
+        if not case.earlier:
+            candidates += [msgspec.structs.replace(case, earlier=(step,)) for step in EARLIER]
+        return next((candidate for candidate in candidates if self._judge(candidate).failed), None)
+
+    def _keep_as_it_is(self, case: Case, verdict: Verdict) -> Finding | None:
+        """Return a finding for a failure that was seen, but not again; None where the machine may be to blame."""
+        bucket = Bucket(verdict.manifestation, (HISTORY,))
+        # A process that was killed from outside, by a machine short of memory for one, says nothing about the target.
+        if bucket in self.known or verdict.lane == "process":
+            return None
+        message = f"seen once, passes in a process of its own: {verdict.message}"
+        return Finding(bucket, case, msgspec.structs.replace(verdict, message=message))
+
+    def _describe(self, case: Case, manifestation: str) -> Finding:
+        found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)
+        return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), found)

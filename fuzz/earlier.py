@@ -1,0 +1,116 @@
+"""Calls before the one that is judged: a kernel that keeps something between calls must keep the right thing.
+
+Each step is a call that differs from the judged one in a single respect, made in the same process, on the same function
+or module. What a target caches by address, by shape, by dtype or not at all is stale afterwards in one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from fuzz.abilities import Abilities
+from fuzz.case import Case, Earlier
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, CaseError
+from fuzz.session import Outcome, Session
+from fuzz.target import Call
+from fuzz.tensors import Numbers, Operands, numbers_of
+
+
+def call_earlier(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Outcome | None:
+    """Make the case's earlier calls, in order; return the first that damaged memory, or None.
+
+    What they return or raise is not judged: each of them is a case of its own.
+
+    Args:
+        session: Where to make them.
+        case: The case.
+        bound: The target, bound to the case.
+        operands: The memory of the judged call, which some steps use as well.
+        numbers: What that memory holds for the judged call, and holds again afterwards.
+    """
+    for step in case.earlier:
+        outcome = _make(session, case, step, bound, operands, numbers)
+        if outcome is not None and outcome.damage is not None:
+            return outcome
+    return None
+
+
+def _make(
+    session: Session, case: Case, step: Earlier, bound: Call, operands: Operands, numbers: Numbers
+) -> Outcome | None:
+    if step == "same":
+        return session.call(bound, operands)
+    if step == "contents":
+        return _with_other_contents(session, case, bound, operands, numbers)
+    if step in ("scale", "dtype"):
+        # What a module is constructed with cannot change between its calls: it is another module of the same class.
+        other = _changed(case, step, session.target.abilities)
+        return session.call(session.target.bind(other), session.place(other, numbers_of(other))) if other else None
+    other = _changed(case, step, session.target.abilities)
+    return session.call(bound, session.place(other, numbers_of(other))) if other else None
+
+
+def _with_other_contents(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Outcome:
+    """Call on the same memory with other numbers, then put the case's own numbers there."""
+    other = numbers_of(replaced(case, values="lattice", specials=(), seed=case.seed ^ 1))
+    fill(operands, other)
+    outcome = session.call(bound, operands)
+    fill(operands, numbers)
+    return outcome
+
+
+def fill(operands: Operands, numbers: Numbers) -> None:
+    """Put other numbers into the operands' memory."""
+    for name, operand in operands.items():
+        operand.refill(numbers[name])
+
+
+def replaced(case: Case, **changes: Any) -> Case:
+    """Return the case with some fields changed and without earlier calls."""
+    return msgspec.structs.replace(case, **{"earlier": (), "relation": None, **changes})
+
+
+def _changed(case: Case, step: Earlier, abilities: Abilities) -> Case | None:
+    try:
+        changes = _CHANGES[step](case, abilities)
+        return replaced(case, **changes) if changes else None
+    except CaseError:
+        return None
+
+
+def _layout(case: Case, abilities: Abilities) -> dict[str, Any]:
+    return {"x_layout": CHANNELS_LAST if case.x_layout == CONTIGUOUS else CONTIGUOUS}
+
+
+def _larger(case: Case, abilities: Abilities) -> dict[str, Any]:
+    return {"n": case.n + 1, "h": case.h + 1, "w": case.w + 1}
+
+
+def _smaller(case: Case, abilities: Abilities) -> dict[str, Any]:
+    return {"n": min(case.n, 1), "h": max(1, case.h - 1), "w": max(1, case.w - 1)}
+
+
+def _scale(case: Case, abilities: Abilities) -> dict[str, Any]:
+    return {"scale": -2.0 if case.scale != -2.0 else 1.0}
+
+
+def _bias(case: Case, abilities: Abilities) -> dict[str, Any]:
+    return {"bias": not case.bias, "bias_layout": CONTIGUOUS}
+
+
+def _dtype(case: Case, abilities: Abilities) -> dict[str, Any]:
+    others = [dtype for dtype in abilities.dtypes if dtype != case.dtype]
+    return {"dtype": others[case.seed % len(others)], "precision": "default"} if others else {}
+
+
+_CHANGES: Final[dict[str, Callable[[Case, Abilities], dict[str, Any]]]] = {
+    "layout": _layout,
+    "larger": _larger,
+    "smaller": _smaller,
+    "scale": _scale,
+    "bias": _bias,
+    "dtype": _dtype,
+}

@@ -1,0 +1,121 @@
+"""Calls on one target in one process, with everything around them watched: what a trial and a sequence are made of."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from fuzz.case import Case
+from fuzz.guards import AllocationGuard
+from fuzz.interpreter import faithful
+from fuzz.target import Call, Target, TargetError
+from fuzz.tensors import Numbers, Operands, Poison, lay_out
+from fuzz.verdict import Verdict, failure
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call did.
+
+    Attributes:
+        output: What the target returned.
+        error: What it raised, or None.
+        seconds: Time that it took.
+        damage: The verdict where the call damaged memory, or None.
+    """
+
+    output: Any
+    error: BaseException | None
+    seconds: float
+    damage: Verdict | None
+
+
+@dataclass
+class Session:
+    """Calls on one target that share its state.
+
+    Args:
+        target: The kernel under test.
+        device: Where tensors live.
+        poison: What surrounds them, and what memory holds that the target allocates.
+    """
+
+    target: Target
+    device: torch.device
+    poison: Poison
+    _results: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
+    _guards: list[AllocationGuard] = field(default_factory=list)
+
+    def place(self, case: Case, numbers: Numbers) -> Operands:
+        """Return operands that hold the numbers in the case's layouts."""
+        return lay_out(case, numbers, poison=self.poison, device=self.device)
+
+    def call(self, bound: Call, operands: Operands, stream: torch.cuda.Stream | None = None) -> Outcome:
+        """Call the target once and look at what became of memory.
+
+        Args:
+            bound: What `Target.bind` gave.
+            operands: What `place` gave.
+            stream: The CUDA stream on which to call it; the current one if None.
+
+        Raises:
+            TargetError: The target turns out not to be one.
+        """
+        guard = AllocationGuard(self.poison, self.device.type)
+        self._guards.append(guard)
+        output, error = None, None
+        started = time.perf_counter()
+        on_stream = torch.cuda.stream(stream) if stream else nullcontext()
+        with warnings.catch_warnings(), torch.no_grad(), on_stream:
+            # A candidate may warn; warnings are no part of the operation.
+            warnings.simplefilter("ignore")
+            try:
+                with guard:
+                    output = bound(*tensors_of(operands))
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize()
+            except TargetError:
+                raise
+            # Whatever a candidate raises is evidence, never a pass: the judge decides what it means.
+            except (Exception, SystemExit) as raised:
+                error = raised
+        seconds = time.perf_counter() - started
+        # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
+        damage = self._damage(operands) if error is None else None
+        if isinstance(output, torch.Tensor):
+            self._results.append((output, output.clone()))
+        return Outcome(output, error, seconds, damage)
+
+    def _damage(self, operands: Operands) -> Verdict | None:
+        for name, operand in operands.items():
+            damage = operand.damage()
+            if damage == "elements":
+                return failure("input-modified", "guards", f"the call changed elements of {name}")
+            if damage:
+                return failure("out-of-bounds-write", "guards", f"the call wrote around {name}, outside its elements")
+        if any(guard.overwritten() for guard in self._guards):
+            return failure("out-of-bounds-write", "guards", "the call wrote past an end of memory that it allocated")
+        if not all(same_bits(result, copy) for result, copy in self._results):
+            return failure("result-modified", "state", "the call changed the result of an earlier call")
+        return None
+
+
+def tensors_of(operands: Operands) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Return x, weight and bias."""
+    bias = operands.get("bias")
+    return operands["x"].tensor, operands["weight"].tensor, bias.tensor if bias else None
+
+
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Return whether two dense tensors of one shape and dtype hold the same bits."""
+    return torch.equal(*(each.contiguous().view(torch.uint8) if each.numel() else each for each in (one, other)))
+
+
+def machine(case: Case, device: torch.device) -> AbstractContextManager[None]:
+    """Return what makes the CPU compute as a GPU does; a GPU needs nothing."""
+    return faithful(round_dot_operands=case.precision != "default") if device.type == "cpu" else nullcontext()
