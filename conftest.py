@@ -17,6 +17,7 @@ if not HAS_GPU:
     # Read by triton when it is imported, so before any test module is.
     os.environ["TRITON_INTERPRET"] = "1"
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+_HUGE_BYTES = 40 * 10**9
 
 _SHARED = {
     "deadline": None,  # a trial's time says something about the machine, not about the kernel
@@ -56,11 +57,12 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if HAS_GPU:
-        return
     for item in items:
-        if item.get_closest_marker("gpu") or item.get_closest_marker("huge"):
+        on_gpu, is_huge = item.get_closest_marker("gpu"), item.get_closest_marker("huge")
+        if (on_gpu or is_huge) and INTERPRETING:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: a machine with a GPU runs it"))
+        elif is_huge and torch.cuda.get_device_properties(0).total_memory < _HUGE_BYTES:
+            item.add_marker(pytest.mark.skip(reason="needs 40 GB on the GPU: a larger card runs it"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

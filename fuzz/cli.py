@@ -15,8 +15,11 @@ from typing import Final
 
 import click
 
-from fuzz.campaign.hunt import Hunt, Plan
+from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageError
+from fuzz.campaign.plan import Plan
+from fuzz.campaign.sanitizer import TOOLS
+from fuzz.campaign.sanitizer import sanitize as sanitize_case
 from fuzz.campaign.store import read_case, read_summary
 from fuzz.case import DTYPES, Case, Dtype, Precision
 from fuzz.layout import CaseError
@@ -113,10 +116,14 @@ def run(
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--target", help=_TARGET_HELP + "  [default: the one it was found on]")
 @_device_option
-def repro(*, path: Path, target: str | None, device: str) -> int:
+@click.option("--sanitize", type=click.Choice(TOOLS), help="Run it under compute-sanitizer, on a GPU.")
+def repro(*, path: Path, target: str | None, device: str, sanitize: str | None) -> int:
     """Run a kept case again."""
     kept = read_case(path)
-    return replay_case(kept.case, target=_resolved(target or kept.target), device=device)
+    name = _resolved(target or kept.target)
+    if sanitize:
+        return _replay_sanitized(kept.case, name, sanitize)
+    return replay_case(kept.case, target=name, device=device)
 
 
 def replay_case(case: Case, *, target: str, device: str = "auto") -> int:
@@ -134,6 +141,17 @@ def replay_case(case: Case, *, target: str, device: str = "auto") -> int:
     print(f"{target} on {place}, {versions}")
     print(verdict_text(case, verdict))
     return 1 if verdict.failed else 3 if verdict.status == "declined" else 0
+
+
+def _replay_sanitized(case: Case, target: str, tool: str) -> int:
+    found = sanitize_case(case, target, tool)
+    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    print(f"{target} on cuda under compute-sanitizer's {tool}, {versions}")
+    print(verdict_text(case, found.verdict))
+    print(f"{tool}: {found.errors} error{'' if found.errors == 1 else 's'}")
+    if found.errors:
+        print(found.log)
+    return 1 if found.errors or found.verdict.failed else 3 if found.verdict.status == "declined" else 0
 
 
 def _complain(message: str, status: int) -> int:

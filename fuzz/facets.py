@@ -28,14 +28,13 @@ class Facet:
         name: What a person calls it.
         present: Whether a case has it.
         without: The case without it; may raise `CaseError` where there is no such case.
-        incidental: Whether it is something that many failures need to show at all, whatever their cause: a size, or
-            numbers that differ.
+        is_size: Whether it is a mere size, which many failures need to show at all.
     """
 
     name: str
     present: Callable[[Case], bool]
     without: Callable[[Case], Case]
-    incidental: bool = False
+    is_size: bool = False
 
 
 class Attribute(msgspec.Struct, frozen=True):
@@ -57,12 +56,12 @@ def replace(case: Case, **changes: Any) -> Case:
     return msgspec.structs.replace(case, **changes)
 
 
-def _field(name: str, field: str, default: object, *, incidental: bool = False) -> Facet:
+def _field(name: str, field: str, default: object, *, is_size: bool = False) -> Facet:
     return Facet(
         name,
         lambda case: getattr(case, field) != default,
         lambda case: replace(case, **{field: default}),
-        incidental,
+        is_size,
     )
 
 
@@ -90,6 +89,7 @@ def _smallest_image(case: Case) -> Case:
 
 
 EXTREME_VALUES: Final = Facet("special or extreme values", _has_extremes, _without_extremes)
+EARLIER_CALLS: Final = _field("earlier calls", "earlier", ())
 
 FACETS: Final[tuple[Facet, ...]] = (
     _field("dtype", "dtype", "float32"),
@@ -100,7 +100,7 @@ FACETS: Final[tuple[Facet, ...]] = (
     _field("padding", "padding", (0, 0)),
     _field("dilation", "dilation", (1, 1)),
     _field("groups", "groups", 1),
-    _field("earlier calls", "earlier", ()),
+    EARLIER_CALLS,
     _field("relation", "relation", None),
     _field("bias", "bias", False),
     Facet("scale", lambda case: case.scale != 1 and not _is_extreme(case.scale), lambda case: replace(case, scale=1.0)),
@@ -109,38 +109,33 @@ FACETS: Final[tuple[Facet, ...]] = (
     _field("layout of weight", "weight_layout", CONTIGUOUS),
     _field("layout of bias", "bias_layout", CONTIGUOUS),
     Facet("inexact values", lambda case: case.values in _INEXACT, lambda case: replace(case, values="lattice")),
-    Facet(
-        "values that differ",
-        lambda case: case.values != "ones" and case.values not in _INEXACT,
-        lambda case: replace(case, values="ones"),
-        incidental=True,
-    ),
-    Facet(
-        "kernel not square",
-        lambda case: case.kh != case.kw,
-        lambda case: replace(case, kh=min(case.kh, case.kw), kw=min(case.kh, case.kw)),
-        incidental=True,
-    ),
-    Facet("batch", lambda case: case.n > 1, lambda case: replace(case, n=1), incidental=True),
+    Facet("batch", lambda case: case.n > 1, lambda case: replace(case, n=1), is_size=True),
     Facet(
         "input channels",
         lambda case: case.c_in > case.groups,
         lambda case: replace(case, c_in=case.groups),
-        incidental=True,
+        is_size=True,
     ),
     Facet(
         "output channels",
         lambda case: case.c_out > case.groups,
         lambda case: replace(case, c_out=case.groups),
-        incidental=True,
+        is_size=True,
     ),
-    Facet("image size", lambda case: _smallest_image(case) != case, _smallest_image, incidental=True),
+    Facet("image size", lambda case: _smallest_image(case) != case, _smallest_image, is_size=True),
     Facet(
         "kernel size",
         lambda case: (case.kh, case.kw) != (1, 1),
         lambda case: replace(case, kh=1, kw=1),
-        incidental=True,
+        is_size=True,
     ),
+)
+
+# Numbers that differ tell elements apart: whether a failure needs them explains it, and does not tell it from another.
+_VALUES: Final = Facet(
+    "values that differ",
+    lambda case: case.values not in ("ones", "huge", "subnormal", *_INEXACT),
+    lambda case: replace(case, values="ones"),
 )
 
 BY_NAME: Final = {facet.name: facet for facet in FACETS}
@@ -150,7 +145,7 @@ def attributes(case: Case, fails: Callable[[Case], bool]) -> tuple[Attribute, ..
     """Take every facet of a failing case out in turn and say what the failure depends on."""
     return tuple(
         Attribute(facet.name, not still_fails(case, facet, fails), _difference(case, facet))
-        for facet in FACETS
+        for facet in (*FACETS, _VALUES)
         if facet.present(case)
     )
 
@@ -158,10 +153,10 @@ def attributes(case: Case, fails: Callable[[Case], bool]) -> tuple[Attribute, ..
 def causes(found: tuple[Attribute, ...]) -> tuple[str, ...]:
     """Return the names of the facets that make up the bug.
 
-    Sizes and the like count only where nothing else does: most failures need some to show, whatever their cause.
+    Sizes count only where nothing else does: most failures need some size to show, whatever their cause.
     """
-    necessary = [attribute.name for attribute in found if attribute.necessary]
-    return tuple(name for name in necessary if not BY_NAME[name].incidental) or tuple(necessary)
+    necessary = [attribute.name for attribute in found if attribute.necessary and attribute.name in BY_NAME]
+    return tuple(name for name in necessary if not BY_NAME[name].is_size) or tuple(necessary)
 
 
 def still_fails(case: Case, facet: Facet, fails: Callable[[Case], bool]) -> bool:

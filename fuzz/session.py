@@ -14,7 +14,7 @@ from fuzz.case import Case
 from fuzz.guards import AllocationGuard
 from fuzz.interpreter import faithful
 from fuzz.target import Call, Target, TargetError
-from fuzz.tensors import Numbers, Operands, Poison, lay_out
+from fuzz.tensors import RED_ZONE, Numbers, Operands, Poison, lay_out
 from fuzz.verdict import Verdict, failure
 
 
@@ -43,17 +43,21 @@ class Session:
         target: The kernel under test.
         device: Where tensors live.
         poison: What surrounds them, and what memory holds that the target allocates.
+        bare: Whether to do without red zones and poison, for a tool that watches memory itself: it sees an access past
+            the end of an allocation, which a red zone would hide.
     """
 
     target: Target
     device: torch.device
     poison: Poison
+    bare: bool = False
     _results: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _guards: list[AllocationGuard] = field(default_factory=list)
 
     def place(self, case: Case, numbers: Numbers) -> Operands:
         """Return operands that hold the numbers in the case's layouts."""
-        return lay_out(case, numbers, poison=self.poison, device=self.device)
+        red_zone = 0 if self.bare else RED_ZONE
+        return lay_out(case, numbers, poison=self.poison, device=self.device, red_zone=red_zone)
 
     def call(self, bound: Call, operands: Operands, stream: torch.cuda.Stream | None = None) -> Outcome:
         """Call the target once and look at what became of memory.
@@ -75,7 +79,7 @@ class Session:
             # A candidate may warn; warnings are no part of the operation.
             warnings.simplefilter("ignore")
             try:
-                with guard:
+                with nullcontext() if self.bare else guard:
                     output = bound(*tensors_of(operands))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()

@@ -96,10 +96,12 @@ def full_tensors(case: Case, numbers: Numbers) -> tuple[torch.Tensor, torch.Tens
     return full["x"], full["weight"], full.get("bias")
 
 
-def lay_out(case: Case, numbers: Numbers, *, poison: Poison, device: torch.device) -> Operands:
-    """Return operands on `device` that hold the numbers in the case's layouts."""
+def lay_out(
+    case: Case, numbers: Numbers, *, poison: Poison, device: torch.device, red_zone: int = RED_ZONE
+) -> Operands:
+    """Return operands on `device` that hold the numbers in the case's layouts, between so many elements of poison."""
     return {
-        name: _operand(numbers[name], shape, layout, poison=poison, device=device)
+        name: _operand(numbers[name], shape, layout, poison=poison, device=device, red_zone=red_zone)
         for name, (shape, layout) in _shapes(case).items()
     }
 
@@ -129,16 +131,22 @@ def _stored_shape(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
 
 
 def _operand(
-    numbers: torch.Tensor, shape: tuple[int, ...], layout: Layout, *, poison: Poison, device: torch.device
+    numbers: torch.Tensor,
+    shape: tuple[int, ...],
+    layout: Layout,
+    *,
+    poison: Poison,
+    device: torch.device,
+    red_zone: int,
 ) -> Operand:
     strides, first, extent = layout.place(shape)
-    storage = torch.full((extent + 2 * RED_ZONE,), poison_value(poison), dtype=numbers.dtype, device=device)
-    stored = storage.as_strided(numbers.shape, strides, RED_ZONE + first)
+    storage = torch.full((extent + 2 * red_zone,), poison_value(poison), dtype=numbers.dtype, device=device)
+    stored = storage.as_strided(numbers.shape, strides, red_zone + first)
     stored.copy_(numbers)
     return Operand(
-        tensor=storage.as_strided(shape, strides, RED_ZONE + first),
+        tensor=storage.as_strided(shape, strides, red_zone + first),
         storage=storage,
         before=storage.clone(),
         stored=stored,
-        span=(RED_ZONE, RED_ZONE + extent),
+        span=(red_zone, red_zone + extent),
     )

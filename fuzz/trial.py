@@ -25,13 +25,14 @@ _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
 _DELAY_CYCLES: Final = 2_000_000
 
 
-def run_trial(target: Target, case: Case, device: torch.device) -> Verdict:
+def run_trial(target: Target, case: Case, device: torch.device, *, bare: bool = False) -> Verdict:
     """Run the case twice, among NaN and among large finite numbers, and return the worse verdict.
 
     Args:
         target: The kernel under test.
         case: What to run it on.
         device: Where the tensors live; on the CPU Triton's interpreter must be in force.
+        bare: Whether to do without red zones and poison (`fuzz.session`).
 
     Raises:
         TargetError: The target turns out not to be one, for example a module without a weight.
@@ -40,7 +41,7 @@ def run_trial(target: Target, case: Case, device: torch.device) -> Verdict:
     if reason:
         return Verdict(status="declined", kind="declined", lane="errors", message=reason)
     with machine(case, device):
-        return _Trial(target, case, device).run()
+        return _Trial(target, case, device, bare=bare).run()
 
 
 def warm_up(device: torch.device) -> None:
@@ -67,13 +68,50 @@ def _torch_allows_tf32() -> bool:
         return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")  # type: ignore[attr-defined]  # torch does not declare it
 
 
+def expect(
+    target: Target,
+    case: Case,
+    operands: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
+    device: torch.device,
+) -> Admissible | RejectedError:
+    """Return what the target's result may be for these operands, in full shape on the CPU, or why there is none."""
+    precision, rounds_once = precision_class(case, device), target.abilities.rounds_once
+    try:
+        return admissible(case, *operands, precision=precision, rounds_once=rounds_once)
+    except RejectedError as rejected:
+        return rejected
+
+
+def judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Admissible | RejectedError) -> Verdict:
+    """Return the verdict on one call of a session."""
+    if outcome.damage is not None:
+        return outcome.damage
+    if outcome.error is not None:
+        return _judge_error(outcome.error, session.target, case, session.device, expected)
+    if isinstance(expected, RejectedError):
+        return failure("not-rejected", "errors", f"returned a result where PyTorch raises {expected}")
+    wrong_form = _check_form(outcome.output, case, session.device)
+    return wrong_form or judge(case, outcome.output.detach().cpu(), expected, poison=poison_value(session.poison))
+
+
+def _judge_error(
+    error: BaseException, target: Target, case: Case, device: torch.device, expected: Admissible | RejectedError
+) -> Verdict:
+    reason = _why_declined(error, target, case, device)
+    if reason:
+        return Verdict(status="declined", kind="declined", lane="errors", message=reason)
+    if isinstance(expected, RejectedError):
+        return Verdict(status="pass", lane="errors")
+    return failure("raised", "errors", f"raised {_describe(error)} where PyTorch gives a result")
+
+
 class _Trial:
     """A target, a case, its numbers and what its result may be."""
 
-    def __init__(self, target: Target, case: Case, device: torch.device) -> None:
-        self._target, self._case, self._device = target, case, device
+    def __init__(self, target: Target, case: Case, device: torch.device, *, bare: bool) -> None:
+        self._target, self._case, self._device, self._bare = target, case, device, bare
         self._numbers = numbers_of(case)
-        self._expected = self._expect(case, *full_tensors(case, self._numbers))
+        self._expected = expect(target, case, full_tensors(case, self._numbers), device)
 
     def run(self) -> Verdict:
         """Return the verdict."""
@@ -87,40 +125,15 @@ class _Trial:
         broken = self._run_twin(output) if self._case.relation and verdict.lane in ("exact", "interval") else None
         return broken or worst
 
-    def _expect(
-        self, case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> Admissible | RejectedError:
-        precision, rounds_once = precision_class(case, self._device), self._target.abilities.rounds_once
-        try:
-            return admissible(case, x, weight, bias, precision=precision, rounds_once=rounds_once)
-        except RejectedError as rejected:
-            return rejected
-
     def _run_once(self, poison: Poison) -> tuple[Verdict, Any]:
-        session = Session(self._target, self._device, poison)
+        session = Session(self._target, self._device, poison, bare=self._bare)
         bound = self._target.bind(self._case)
         operands = session.place(self._case, self._numbers)
         outcome = call_earlier(session, self._case, bound, operands, self._numbers) or session.call(bound, operands)
-        verdict = outcome.damage or self._judge(self._case, outcome, self._expected, poison)
+        verdict = judge_outcome(session, self._case, outcome, self._expected)
         if verdict.failed and self._case.earlier:
-            verdict = msgspec.structs.replace(verdict, lane="state", message=f"after other calls: {verdict.message}")
+            verdict = msgspec.structs.replace(verdict, lane="state", message=f"after earlier calls: {verdict.message}")
         return msgspec.structs.replace(verdict, seconds=outcome.seconds), outcome.output
-
-    def _judge(self, case: Case, outcome: Outcome, expected: Admissible | RejectedError, poison: Poison) -> Verdict:
-        if outcome.error is not None:
-            return self._judge_error(outcome.error, expected)
-        if isinstance(expected, RejectedError):
-            return failure("not-rejected", "errors", f"returned a result where PyTorch raises {expected}")
-        wrong_form = _check_form(outcome.output, case, self._device)
-        return wrong_form or judge(case, outcome.output.detach().cpu(), expected, poison=poison_value(poison))
-
-    def _judge_error(self, error: BaseException, expected: Admissible | RejectedError) -> Verdict:
-        reason = _why_declined(error, self._target, self._case, self._device)
-        if reason:
-            return Verdict(status="declined", kind="declined", lane="errors", message=reason)
-        if isinstance(expected, RejectedError):
-            return Verdict(status="pass", lane="errors")
-        return failure("raised", "errors", f"raised {_describe(error)} where PyTorch gives a result")
 
     def _run_twin(self, output: torch.Tensor) -> Verdict | None:
         """Make the second call of the case's relation; return a verdict where the two do not agree."""
@@ -130,9 +143,10 @@ class _Trial:
         twin = twin_of(case, *full_tensors(case, self._numbers), configs=self._target.abilities.configs)
         if twin is None:
             return None
-        expected = self._expect(twin.case, twin.x, twin.weight, twin.bias)
-        outcome = self._call_twin(twin)
-        verdict = outcome.damage or self._judge(twin.case, outcome, expected, "finite")
+        expected = expect(self._target, twin.case, (twin.x, twin.weight, twin.bias), self._device)
+        session = Session(self._target, self._device, "finite", bare=self._bare)
+        outcome = self._call_twin(session, twin)
+        verdict = judge_outcome(session, twin.case, outcome, expected)
         if verdict.status == "pass":
             given = output.detach().cpu(), outcome.output.detach().cpu()
             return judge_twin(case, twin, *given, bitwise=self._is_bitwise(twin, expected))
@@ -141,8 +155,7 @@ class _Trial:
         message = f"relation '{case.relation}', second call: {verdict.message}"
         return msgspec.structs.replace(verdict, lane="relations", message=message)
 
-    def _call_twin(self, twin: Twin) -> Outcome:
-        session = Session(self._target, self._device, "finite")
+    def _call_twin(self, session: Session, twin: Twin) -> Outcome:
         full: Numbers = {"x": twin.x, "weight": twin.weight}
         if twin.bias is not None:
             full["bias"] = twin.bias

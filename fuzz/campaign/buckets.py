@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from fuzz.case import Case
-from fuzz.facets import BY_NAME, EXTREME_VALUES, still_fails
+from fuzz.facets import BY_NAME, EARLIER_CALLS, EXTREME_VALUES, still_fails
 from fuzz.verdict import Verdict
 
 Judge = Callable[[Case], Verdict]
@@ -34,6 +34,11 @@ class Bucket(msgspec.Struct, frozen=True):
         needs = f"that depends on {' and '.join(self.facets)}" if self.facets else "in a plain call"
         return f"{self.manifestation} {needs}"
 
+    @property
+    def is_stateful(self) -> bool:
+        """Whether the target keeps something between calls that it should not."""
+        return HISTORY in self.facets or EARLIER_CALLS.name in self.facets
+
     def explains(self, case: Case, verdict: Verdict, judge: Judge) -> bool:
         """Return whether another failing case is this defect again: it passes once any of the facets is taken out.
 
@@ -44,6 +49,8 @@ class Bucket(msgspec.Struct, frozen=True):
         same = self.manifestation == verdict.manifestation
         if HISTORY in self.facets:
             return False
+        if self.is_stateful and verdict.lane == "relations":
+            return True  # the second call of a relation meets what the first one left
         if not self.facets:
             return same or {self.manifestation, verdict.manifestation} <= {"wrong result", "missing NaN"}
         if not same and EXTREME_VALUES.name in self.facets:

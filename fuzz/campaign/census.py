@@ -56,7 +56,7 @@ def arithmetic_name(case: Case) -> str:
 def features(case: Case, verdict: Verdict) -> list[str]:
     """Return the names of what this trial had, for counting."""
     found = [f"lane: {verdict.lane}", f"dtype: {arithmetic_name(case)}", f"values: {case.values}"]
-    found += [facet.name for facet in FACETS if not facet.incidental and facet.name != "dtype" and facet.present(case)]
+    found += [facet.name for facet in FACETS if not facet.is_size and facet.name != "dtype" and facet.present(case)]
     found += [f"{sprinkle.value} in {sprinkle.tensor}" for sprinkle in case.specials]
     found += [f"earlier: {step}" for step in case.earlier]
     if case.relation:

@@ -13,20 +13,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
-import hypothesis
 import msgspec
-from hypothesis import HealthCheck, Phase, given, settings
 
-from fuzz.campaign.buckets import Bucket
+from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import Census, arithmetic_name
-from fuzz.campaign.investigation import HANG_SECONDS, Finding, Investigation
+from fuzz.campaign.drawing import draw_and_climb
+from fuzz.campaign.investigation import HANG_SECONDS, Investigation
 from fuzz.campaign.isolation import IsolatedTarget
-from fuzz.campaign.store import Failure, Store, failure_id, read_cases, read_summary
-from fuzz.case import Case, Dtype, Precision
-from fuzz.report.text import failure_report
+from fuzz.campaign.plan import Plan
+from fuzz.campaign.store import Failure, Store, read_cases, read_summary
+from fuzz.case import Case
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
 
@@ -45,32 +43,6 @@ _GROWING_ROUND: Final = 25
 _SUMMARY_SECONDS: Final = 20.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the user asked for.
-
-    Attributes:
-        seconds: Length of the hunt, or None for no limit.
-        max_cases: Trials after which it ends, or None for no limit.
-        corpus: Folders whose cases are replayed first.
-        dtypes: Which dtypes to try; what the target promises if None.
-        precisions: Likewise.
-    """
-
-    target: str
-    out: Path
-    seed: int
-    seconds: float | None = None
-    max_cases: int | None = None
-    workers: int = 1
-    device: str = "auto"
-    dtypes: tuple[Dtype, ...] | None = None
-    precisions: tuple[Precision, ...] | None = None
-    corpus: tuple[Path, ...] = ()
-    resume: bool = False
-    exit_first: bool = False
-
-
 class _HuntOver(BaseException):
     """Leaves Hypothesis's loop; not an `Exception`, so that Hypothesis lets it through."""
 
@@ -86,14 +58,12 @@ class Hunt:
     plan: Plan
     notify: Callable[[Hunt, str], None] = lambda hunt, news: None
     census: Census = field(default_factory=Census)
-    failures: dict[str, Failure] = field(default_factory=dict)
-    duplicates: int = 0
+    bugs: Bugs = field(default_factory=Bugs)
     restarts: int = 0
     effort: float = _FIRST_EFFORT
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
-    _buckets: list[Bucket] = field(default_factory=list)
     _seen: set[Case] = field(default_factory=set)
     _rounds: int = 0
     _cases_before: int = 0
@@ -126,6 +96,11 @@ class Hunt:
             finally:
                 self._store.close()
         return self._finish()
+
+    @property
+    def failures(self) -> dict[str, Failure]:
+        """The bugs that were found, by id."""
+        return self.bugs.failures
 
     @property
     def elapsed(self) -> float:
@@ -214,32 +189,25 @@ class Hunt:
                 self._round(isolated, number)
 
     def _round(self, isolated: IsolatedTarget, number: int) -> None:
-        """Let Hypothesis draw for a while; a fresh start keeps its memory small and its choices fresh."""
+        """Draw for a while; a fresh start keeps Hypothesis's memory small and its choices fresh."""
         strategy = cases(
             isolated.abilities, dtypes=self.plan.dtypes, precisions=self.plan.precisions, effort=self.effort
         )
-
-        @hypothesis.seed(int.from_bytes(hashlib.sha256(f"{self.plan.seed}/{number}".encode()).digest()[:8]))
-        @settings(
-            max_examples=_ROUND if self.effort >= 1 else _GROWING_ROUND,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate, Phase.target],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(strategy)
-        def draw(case: Case) -> None:
-            verdict = self._one(isolated, case, "hunt")
-            if verdict is None:
-                return
-            if verdict.seconds > _SLOW_SECONDS:
-                self.effort = max(_LEAST_EFFORT, self.effort / 2)
-                raise _RoundOver
-            if verdict.lane == "interval" and not verdict.failed:
-                hypothesis.target(verdict.error_ratio, label=arithmetic_name(case))
-
-        draw()
+        seed = int.from_bytes(hashlib.sha256(f"{self.plan.seed}/{number}".encode()).digest()[:8])
+        examples = _ROUND if self.effort >= 1 else _GROWING_ROUND
+        draw_and_climb(strategy, seed, examples, lambda case: self._score(isolated, case))
         self.effort = min(1.0, self.effort * 2)
+
+    def _score(self, isolated: IsolatedTarget, case: Case) -> tuple[str, float] | None:
+        """Try a drawn case; return what Hypothesis may climb: the error in units of the allowed one, by arithmetic."""
+        verdict = self._one(isolated, case, "hunt")
+        if verdict is None:
+            return None
+        if verdict.seconds > _SLOW_SECONDS:
+            self.effort = max(_LEAST_EFFORT, self.effort / 2)
+            raise _RoundOver
+        climbs = verdict.lane == "interval" and not verdict.failed
+        return (arithmetic_name(case), verdict.error_ratio) if climbs else None
 
     def _one(self, isolated: IsolatedTarget, case: Case, purpose: str) -> Verdict | None:
         """Try one case, count it, and look into it if it fails; None if it was tried before."""
@@ -249,7 +217,7 @@ class Hunt:
                 return None
             self._seen.add(case)
         verdict = self._run(isolated, case, _CASE_SECONDS, purpose)
-        if verdict.kind == "timeout" and not any(bucket.manifestation == "timeout" for bucket in self._buckets):
+        if verdict.kind == "timeout" and not self.bugs.has("timeout"):
             verdict = self._run(isolated, case, HANG_SECONDS, "hang?")
         with self._lock:
             self.census.add(case, verdict)
@@ -289,15 +257,16 @@ class Hunt:
 
         finding = Investigation(
             run=run,
-            known=tuple(self._buckets),
+            known=self.bugs.buckets,
             may_go_on=self._may_shrink,
             seconds=max(_SHRINK_SECONDS, 3 * self._slowest),
             notify=lambda news: self.notify(self, news),
         ).investigate(case, verdict)
-        if finding is None:
-            self.duplicates += 1
-        else:
-            self._keep(finding, found_at)
+        news = self.bugs.add(finding, found_at, self._store, self.plan.target)
+        if news:
+            self.notify(self, news)
+            if self.plan.exit_first:
+                self._stop.set()
 
     def _may_investigate(self) -> bool:
         """Whether a failing case is still looked into; the first one always is."""
@@ -305,30 +274,6 @@ class Hunt:
 
     def _may_shrink(self) -> bool:
         return self.plan.seconds is None or self.elapsed < self.plan.seconds + _GRACE_SECONDS
-
-    def _keep(self, finding: Finding, found_at: tuple[int, float]) -> None:
-        bucket, verdict = finding.bucket, finding.verdict
-        name = failure_id(str(bucket))
-        self._buckets.append(bucket)
-        if name in self.failures or any(known.covers(bucket) for known in self._buckets[:-1]):
-            self.duplicates += 1
-            return
-        for known in [known for known in self._buckets[:-1] if bucket.covers(known)]:
-            self._store.drop_failure(failure_id(str(known)))
-            self.failures.pop(failure_id(str(known)), None)
-        report = failure_report(name, finding, self.plan.target, self.plan.out)
-        self._store.keep_failure(str(bucket), finding.case, verdict, self.plan.target, report)
-        self.failures[name] = Failure(
-            id=name,
-            bucket=str(bucket),
-            message=verdict.message,
-            case_file=f"failures/{name}/case.json",
-            cases_to_find=found_at[0],
-            seconds_to_find=round(found_at[1], 1),
-        )
-        self.notify(self, f"failure {name}: {verdict.message}")
-        if self.plan.exit_first:
-            self._stop.set()
 
     def _summarise_at_times(self) -> None:
         if time.monotonic() >= self._summary_due:
@@ -355,7 +300,7 @@ class Hunt:
             "declined_reasons": dict(census.declined),
             "features": dict(sorted(census.features.items())),
             "worst_error_ratio": dict(sorted(census.worst_error_ratio.items())),
-            "duplicates": self.duplicates,
+            "duplicates": self.bugs.duplicates,
             "restarts": self.restarts,
             "failures": [msgspec.to_builtins(failure) for failure in self.failures.values()],
             "exit": exit_status,

@@ -83,17 +83,21 @@ class Investigation:
         return self._judged[case]
 
     def _reproduce(self, case: Case) -> Case | None:
-        """Return a case that fails by itself: this one, or this one after an earlier call that made it fail."""
-        candidates = [case]
-        if not case.earlier:
-            candidates += [msgspec.structs.replace(case, earlier=(step,)) for step in EARLIER]
+        """Return a case that fails by itself: this one, or this one after an earlier call that made it fail.
+
+        A relation makes a second call, too: what is stale in it is better seen without the relation.
+        """
+        plain = msgspec.structs.replace(case, relation=None)
+        after = [msgspec.structs.replace(plain, earlier=(*case.earlier, step)) for step in EARLIER]
+        candidates = [plain, *after, case] if case.relation else [case, *after]
         return next((candidate for candidate in candidates if self._judge(candidate).failed), None)
 
     def _keep_as_it_is(self, case: Case, verdict: Verdict) -> Finding | None:
-        """Return a finding for a failure that was seen, but not again; None where the machine may be to blame."""
+        """Return a finding for a failure that was seen, but not again; None where something else is to blame."""
         bucket = Bucket(verdict.manifestation, (HISTORY,))
-        # A process that was killed from outside, by a machine short of memory for one, says nothing about the target.
-        if bucket in self.known or verdict.lane == "process":
+        # A target that is known to keep something fails now and then; and a process that was killed from outside, by a
+        # machine short of memory for one, says nothing about the target.
+        if any(known.is_stateful for known in self.known) or verdict.lane == "process":
             return None
         message = f"seen once, passes in a process of its own: {verdict.message}"
         return Finding(bucket, case, msgspec.structs.replace(verdict, message=message))

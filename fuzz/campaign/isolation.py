@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -64,6 +65,8 @@ class IsolatedTarget:
     Args:
         target: The target's name, as the user gave it.
         device: `auto`, `cpu` or `cuda`.
+        under: A command that runs the process, such as a tool that watches its memory; trials are bare then.
+        environment: Variables for the process, on top of this one's.
 
     Attributes:
         abilities: What the target can be asked.
@@ -72,9 +75,18 @@ class IsolatedTarget:
         restarts: How many processes were lost.
     """
 
-    def __init__(self, target: str, device: str) -> None:
+    def __init__(
+        self,
+        target: str,
+        device: str,
+        *,
+        under: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.target = target
         self.device = device
+        self._under = under
+        self._environment = dict(environment or {})
         self.versions: dict[str, str] = {}
         self.restarts = 0
         self._spare: _Process | None = None
@@ -90,6 +102,12 @@ class IsolatedTarget:
     ) -> None:
         """End the processes."""
         self.close()
+
+    def finish(self, seconds: float) -> None:
+        """Let the process end by itself, within so many seconds, so that whatever watches it can report."""
+        self._process.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.child.wait(timeout=seconds)
 
     def close(self) -> None:
         """End the processes."""
@@ -156,10 +174,11 @@ class IsolatedTarget:
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
         # One thread a process: several workers share the cores, and the trials are small.
-        environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": path, **threads, **self._environment}
         with theirs:
             child = subprocess.Popen(
-                [sys.executable, "-m", "fuzz.campaign.worker", str(theirs.fileno())],
+                [*self._under, sys.executable, "-m", "fuzz.campaign.worker", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -168,7 +187,7 @@ class IsolatedTarget:
                 start_new_session=True,
             )
         process = _Process(child, Connection(ours.detach()), log)
-        process.connection.send_bytes(encode(Load(self.target, self.device)))
+        process.connection.send_bytes(encode(Load(self.target, self.device, bool(self._under))))
         return process
 
     def _load(self, process: _Process) -> Abilities:

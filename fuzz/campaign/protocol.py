@@ -12,10 +12,11 @@ from fuzz.verdict import Verdict
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load a target. Answered by `Loaded` or `Refused`."""
+    """Load a target. Answered by `Loaded` or `Refused`. `bare`: trials go without red zones and poison."""
 
     target: str
     device: str
+    bare: bool = False
 
 
 class Try(msgspec.Struct, frozen=True, tag=True):

@@ -45,7 +45,7 @@ def main(descriptor: int) -> None:
         if device is None:
             send(connection, Refused(f"--device {load.device}: PyTorch finds no CUDA device on this machine"))
         else:
-            _serve(connection, load.target, device)
+            _serve(connection, load, device)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         # The hunt is over, or was killed: there is nobody left to answer.
         return
@@ -75,7 +75,7 @@ def _choose_device(asked: str) -> torch.device | None:
     return device
 
 
-def _serve(connection: Connection, name: str, device: torch.device) -> None:
+def _serve(connection: Connection, load: Load, device: torch.device) -> None:
     import torch
     import triton
 
@@ -84,19 +84,19 @@ def _serve(connection: Connection, name: str, device: torch.device) -> None:
 
     send(connection, Starting(str(device), versions_of(torch, triton)))
     try:
-        target = load_target(name)
+        target = load_target(load.target)
         warm_up(device)
         send(connection, Loaded(target.abilities))
         while True:
             message = decode(connection.recv_bytes())
             assert isinstance(message, Try)
             if message.fresh:
-                reloaded = reload_target(name)
+                reloaded = reload_target(load.target)
                 if reloaded is None:
                     send(connection, Stale())
                     continue
                 target = reloaded
-            verdict = run_trial(target, asked_case(message), device)
+            verdict = run_trial(target, asked_case(message), device, bare=load.bare)
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
             send(connection, Tried(verdict, spent))

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from everything import EVERYTHING
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fuzz.abilities import Abilities
 from fuzz.case import (
     DTYPES,
     FAMILIES,
@@ -28,14 +28,6 @@ from fuzz.case import (
 from fuzz.layout import CaseError, Layout
 from fuzz.strategies import cases
 
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small",),
-    every_dtype=True,
-)
 NAMES_FOR_EVAL = {"Case": Case, "Layout": Layout, "Sprinkle": Sprinkle}
 SCALES = (math.nan, math.inf, -math.inf, 0.0, -0.0, 5e-324, 1.7976931348623157e308, 0.1)
 

@@ -7,23 +7,14 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from everything import EVERYTHING
 from hypothesis import given, settings
 
-from fuzz.abilities import Abilities
 from fuzz.case import Case, Sprinkle
-from fuzz.facets import BY_NAME, FACETS, Facet, necessary_facets, still_fails
+from fuzz.facets import BY_NAME, FACETS, Facet, attributes, causes, still_fails
 from fuzz.layout import CHANNELS_LAST, CaseError, Layout
 from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
-
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small",),
-    every_dtype=True,
-)
 
 
 def taken_out(case: Case, facet: Facet) -> Case | None:
@@ -92,6 +83,8 @@ def test_names_are_unique() -> None:
         (Case(weight_layout=Layout(offset=1)), "layout of weight"),
         (Case(bias_layout=Layout(offset=1)), "layout of bias"),
         (Case(values="gaussian"), "inexact values"),
+        (Case(earlier=("same",)), "earlier calls"),
+        (Case(relation="repeat"), "relation"),
         (Case(n=2), "batch"),
         (Case(c_in=2), "input channels"),
         (Case(c_out=2), "output channels"),
@@ -126,18 +119,18 @@ def test_one_field_is_one_facet(case: Case, name: str) -> None:
 )
 def test_necessary_facets_name_the_bug(fails: Callable[[Case], bool], shrunk: Case, expected: tuple[str, ...]) -> None:
     assert fails(shrunk)
-    assert necessary_facets(shrunk, fails) == expected
+    assert causes(attributes(shrunk, fails)) == expected
     assert Shrinker(shrunk, fails).shrink() == shrunk, "the pins are what the shrinker would hand over"
 
 
 @given(cases(EVERYTHING))
 def test_a_facet_that_does_not_matter_is_not_necessary(case: Case) -> None:
-    assert necessary_facets(case, lambda each: True) == (), "everything fails, so nothing is needed"
+    assert causes(attributes(case, lambda each: True)) == (), "everything fails, so nothing is needed"
 
 
 @given(cases(EVERYTHING))
 def test_causes_leave_sizes_out(case: Case) -> None:
-    found = necessary_facets(case, lambda each: each == case)
+    found = causes(attributes(case, lambda each: each == case))
     sizes = [name for name in found if BY_NAME[name].is_size]
     present = [facet for facet in FACETS if facet.present(case)]
     if any(not facet.is_size for facet in present):

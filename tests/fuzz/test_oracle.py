@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from everything import EVERYTHING
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d, unfold
 
-from fuzz.abilities import Abilities
 from fuzz.case import DTYPES, FAMILIES, Case, Dtype, Family, Sprinkle
 from fuzz.judge import judge
 from fuzz.oracle import Admissible, PrecisionClass, admissible, arithmetic, round_down, round_up
@@ -36,14 +36,6 @@ CPU = torch.device("cpu")
 NAN, INF = math.nan, math.inf
 HALVES = ("float16", "bfloat16")
 LATTICES: tuple[Family, ...] = ("ones", "lattice", "impulse", "winner", "positive", "negative", "near_tie")
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small",),
-    every_dtype=True,
-)
 SCALES = (1.0, 2.0, -1.0, 0.5, 0.0, 3.0, -0.375, 0.1, -0.0, 2.0**-24, -(2.0**20), 2.0**-140, 2.0**100, -1e-3)
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -9,23 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from everything import EVERYTHING
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fuzz.abilities import Abilities
 from fuzz.case import Case, Sprinkle, encode_case
 from fuzz.layout import CHANNELS_LAST, Layout
 from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
 
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small",),
-    every_dtype=True,
-)
 MOST_TRIALS = 400
 
 Predicate = Callable[[Case], bool]

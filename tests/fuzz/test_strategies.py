@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import get_args
 
 import pytest
+from everything import EVERYTHING
 from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
@@ -16,14 +17,6 @@ from fuzz.case import DTYPES, FAMILIES, PRECISIONS, Case, Dtype, Precision, Spec
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts, sprinkles
 
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small", "large"),
-    every_dtype=True,
-)
 PLAIN_MODULE = Abilities(kind="module")
 PLAIN_FUNCTION = Abilities(kind="function")
 DRAWS = 800

@@ -9,10 +9,10 @@ from typing import get_args
 import msgspec
 import pytest
 import torch
+from everything import EVERYTHING
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fuzz.abilities import Abilities
 from fuzz.case import DTYPES, Case
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts
@@ -20,14 +20,6 @@ from fuzz.tensors import FINITE_POISON, RED_ZONE, TORCH_DTYPE, Operand, Operands
 from fuzz.values import Shapes, draw_values
 
 CPU = torch.device("cpu")
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small",),
-    every_dtype=True,
-)
 POISONS: tuple[Poison, ...] = get_args(Poison)
 SHAPES = st.tuples(st.sampled_from((1, 2, 3, 0)), *[st.integers(1, 5)] * 3)
 

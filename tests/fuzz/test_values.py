@@ -9,25 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from everything import EVERYTHING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
-from fuzz.abilities import Abilities
 from fuzz.case import DTYPES, FAMILIES, Case, Dtype, Family, Sprinkle
 from fuzz.layout import Layout
 from fuzz.strategies import cases, sprinkles
 from fuzz.tensors import TORCH_DTYPE
 from fuzz.values import Shapes, Values, draw_values
 
-EVERYTHING = Abilities(
-    kind="function",
-    convolution_options=True,
-    optional_bias=True,
-    precision=True,
-    configs=("small",),
-    every_dtype=True,
-)
 LATTICES: tuple[Family, ...] = ("ones", "lattice", "impulse", "winner", "positive", "negative", "near_tie")
 SMALLEST_SUBNORMAL = {"float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133, "float64": 2.0**-1074}
 

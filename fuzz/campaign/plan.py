@@ -1,0 +1,34 @@
+"""What a hunt is asked to do, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fuzz.case import Dtype, Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the user asked for.
+
+    Attributes:
+        seconds: Length of the hunt, or None for no limit.
+        max_cases: Trials after which it ends, or None for no limit.
+        corpus: Folders whose cases are replayed first.
+        dtypes: Which dtypes to try; what the target promises if None.
+        precisions: Likewise.
+    """
+
+    target: str
+    out: Path
+    seed: int
+    seconds: float | None = None
+    max_cases: int | None = None
+    workers: int = 1
+    device: str = "auto"
+    dtypes: tuple[Dtype, ...] | None = None
+    precisions: tuple[Precision, ...] | None = None
+    corpus: tuple[Path, ...] = ()
+    resume: bool = False
+    exit_first: bool = False

@@ -1,0 +1,124 @@
+"""A target that keeps something between calls is found by the earlier call that makes it stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from fuzz.abilities import Abilities
+from fuzz.case import EARLIER, Case, Earlier
+from fuzz.target import Call, Target
+from fuzz.trial import run_trial
+
+CPU = torch.device("cpu")
+CASE = Case(n=2, c_in=3, h=5, w=6, c_out=4, kh=2, kw=2, bias=True, values="lattice", seed=3)
+EVERY_DTYPE = Abilities(kind="function", optional_bias=True, every_dtype=True)
+
+
+def convolve(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return (torch.nn.functional.conv2d(x, weight, bias) * case.scale).amin(dim=1, keepdim=True)
+
+
+def target(bind: Callable[[Case], Call]) -> Target:
+    return Target("candidate", EVERY_DTYPE, bind)
+
+
+def keeps(what: Callable[..., Any], by: Callable[..., Any]) -> Callable[[], Target]:
+    """A candidate that remembers `what(case, x, weight, bias)` under the key `by(case, x, weight, bias)`."""
+
+    def candidate() -> Target:
+        kept: dict[Any, Any] = {}
+
+        def bind(case: Case) -> Call:
+            def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+                key = by(case, x, weight, bias)
+                if key not in kept:
+                    kept[key] = what(case, x, weight, bias)
+                changed = kept[key]
+                known = {"scale": case.scale, "x": x, "weight": weight, "bias": bias} | changed
+                factor = known.pop("scale")
+                out = torch.nn.functional.conv2d(known["x"], known["weight"], known["bias"]) * factor
+                return out.amin(dim=1, keepdim=True)
+
+            return call
+
+        return target(bind)
+
+    return candidate
+
+
+def returns_the_same_buffer() -> Target:
+    buffers: dict[torch.Size, torch.Tensor] = {}
+
+    def bind(case: Case) -> Call:
+        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            out = convolve(case, x, weight, bias)
+            return buffers.setdefault(out.shape, torch.empty_like(out)).copy_(out)
+
+        return call
+
+    return target(bind)
+
+
+def uses_the_first_workspace() -> Target:
+    """Never makes its workspace larger, or clears it: what lies beyond a smaller call comes from a larger one."""
+    workspaces: list[torch.Tensor] = []
+
+    def bind(case: Case) -> Call:
+        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            values = convolve(case, x, weight, bias).flatten()
+            if not workspaces:
+                workspaces.append(torch.zeros_like(values))
+            held = min(len(values), len(workspaces[0]))
+            workspaces[0][:held] = values[:held]
+            out = torch.zeros_like(values)
+            out[:held] = workspaces[0][:held]
+            return out.view(case.n, 1, x.shape[2] - case.kh + 1, -1)
+
+        return call
+
+    return target(bind)
+
+
+STALE: dict[str, tuple[Earlier, Callable[[], Target]]] = {
+    "weight by address": (
+        "contents",
+        keeps(lambda case, x, w, b: {"weight": w.clone()}, lambda case, x, w, b: w.data_ptr()),
+    ),
+    "weight by shape": ("contents", keeps(lambda case, x, w, b: {"weight": w.clone()}, lambda case, x, w, b: w.shape)),
+    "result by address": (
+        "contents",
+        keeps(lambda case, x, w, b: {"x": x.clone()}, lambda case, x, w, b: x.data_ptr()),
+    ),
+    "scale": ("scale", keeps(lambda case, x, w, b: {"scale": case.scale}, lambda case, x, w, b: w.shape)),
+    "bias": ("bias", keeps(lambda case, x, w, b: {"bias": None} if b is None else {}, lambda case, x, w, b: w.shape)),
+    "output buffer": ("contents", returns_the_same_buffer),
+    "workspace": ("smaller", uses_the_first_workspace),
+}
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_what_is_stale_is_found(name: str) -> None:
+    step, candidate = STALE[name]
+    alone = run_trial(candidate(), Case(), CPU)
+    assert alone.status == "pass", f"the candidate is right when called once: {alone.message}"
+    verdict = run_trial(candidate(), with_earlier(step), CPU)
+    assert verdict.failed, f"an earlier call ('{step}') does not show a stale {name}"
+    assert verdict.lane in ("state", "guards"), verdict
+
+
+def with_earlier(*steps: Earlier) -> Case:
+    return msgspec.structs.replace(CASE, earlier=steps)
+
+
+@pytest.mark.parametrize("step", EARLIER)
+def test_a_target_that_keeps_nothing_passes(step: Earlier) -> None:
+    def bind(case: Case) -> Call:
+        return lambda x, weight, bias: convolve(case, x, weight, bias)
+
+    verdict = run_trial(target(bind), with_earlier(step, "same", step), CPU)
+    assert verdict.status == "pass", verdict.message
