@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fuzz.interpreter_access import AccessRecorder
 from fuzz.interpreter_arithmetic import Arithmetic, Block, Triton
 from fuzz.interpreter_reduction import Reductions
 from fuzz.kernel_syntax import KernelSyntax
@@ -37,23 +38,43 @@ def is_interpreting() -> bool:
 
 
 @contextmanager
-def faithful(*, round_dot_operands: bool) -> Iterator[None]:
+def faithful(*, round_dot_operands: bool, recorder: AccessRecorder | None = None) -> Iterator[None]:
     """Make Triton's CPU interpreter compute what a GPU computes, until the block ends; blocks may nest.
 
     Args:
         round_dot_operands: cut the fp32 operands of a `tl.dot` whose input precision is tf32 to tf32.
+        recorder: sees every access to memory, as under `recorded`.
 
     Raises:
         RuntimeError: if `TRITON_INTERPRET` is not in force.
     """
-    if not is_interpreting():
-        raise RuntimeError("faithful() needs TRITON_INTERPRET=1 in the environment before triton is imported")
-    with ExitStack() as undo:
-        triton = Triton(undo)
+    with _replacements() as triton:
         Arithmetic(triton, round_dot_operands=round_dot_operands).install()
         Reductions(triton).install()
         _Launch(triton).install()
+        if recorder is not None:
+            recorder.install(triton)
         yield
+
+
+@contextmanager
+def recorded(recorder: AccessRecorder) -> Iterator[None]:
+    """Let a recorder see every access to memory until the block ends; inside a `faithful` block it costs little.
+
+    Raises:
+        RuntimeError: if `TRITON_INTERPRET` is not in force.
+    """
+    with _replacements() as triton:
+        recorder.install(triton)
+        yield
+
+
+@contextmanager
+def _replacements() -> Iterator[Triton]:
+    if not is_interpreting():
+        raise RuntimeError("the interpreter needs TRITON_INTERPRET=1 in the environment before triton is imported")
+    with ExitStack() as undo:
+        yield Triton(undo)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,11 +3,60 @@
 The compiler turns `and`, `or` and `not` on blocks into elementwise operations and a loop index into an integer tensor.
 Python would take the truth of a whole block and count in unbounded integers. `KernelSyntax` rewrites both into calls
 on an object that the kernel can see, so that the interpreter decides.
+
+`functions_in` says where a kernel's source accesses memory, for the lines that no program reaches.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from fuzz.coverage import Operation
+
+# A descriptor's `gather` is missing: only when it runs can it be told from a gather within a block.
+_OPERATIONS: Final[dict[str, Operation]] = {
+    "load": "load",
+    "load_tensor_descriptor": "load",
+    "store": "store",
+    "store_tensor_descriptor": "store",
+    "scatter": "store",
+}
+
+
+@dataclass(frozen=True)
+class SourceFunction:
+    """A function in a source file.
+
+    Attributes:
+        first: Its first line, decorators included.
+        definition: The line of its `def`.
+        is_kernel: Whether it is decorated with `triton.jit`.
+        accesses: Lines on which a call begins that loads, stores or updates memory, as far as the source tells.
+    """
+
+    first: int
+    definition: int
+    is_kernel: bool
+    accesses: frozenset[tuple[int, Operation]]
+
+    def begins_at(self, line: int) -> bool:
+        """Return whether a code object whose first line this is may be the function's."""
+        return self.first <= line <= self.definition
+
+
+@lru_cache(maxsize=64)
+def functions_in(source: str) -> tuple[SourceFunction, ...]:
+    """Return the functions that a source file defines; none if Python cannot parse it."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return ()
+    imported = dict(_imports(tree))
+    return tuple(_describe(node, imported) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
 class KernelSyntax(ast.NodeTransformer):
@@ -53,3 +102,40 @@ def _name(function: ast.expr) -> str:
 def _deferred(value: ast.expr) -> ast.expr:
     nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     return ast.copy_location(ast.Lambda(nothing, value), value)
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield what each imported name stands for, as a dotted path; relative paths start with a dot."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.asname or alias.name.partition(".")[0], alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield alias.asname or alias.name, f"{'.' * node.level}{node.module or ''}.{alias.name}"
+
+
+def _describe(function: ast.FunctionDef, imported: dict[str, str]) -> SourceFunction:
+    decorators = [node.func if isinstance(node, ast.Call) else node for node in function.decorator_list]
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    found = [(node.func.end_lineno or node.lineno, _operation(node.func, imported)) for node in calls]
+    return SourceFunction(
+        first=min([function.lineno, *(node.lineno for node in decorators)]),
+        definition=function.lineno,
+        is_kernel=any(_name(node) == "jit" for node in decorators),
+        accesses=frozenset((line, operation) for line, operation in found if operation),
+    )
+
+
+def _operation(function: ast.expr, imported: dict[str, str]) -> Operation | None:
+    """Return what a call does to memory; None for calls of anything but Triton's functions and methods."""
+    name = _name(function)
+    if isinstance(function, ast.Name):
+        path = imported.get(name, "")
+        name = path.rpartition(".")[2]
+    else:
+        owner = function.value if isinstance(function, ast.Attribute) else None
+        path = imported.get(owner.id, "triton") if isinstance(owner, ast.Name) else "triton"
+    if path.partition(".")[0] != "triton":
+        return None
+    return "atomic" if name.startswith("atomic_") else _OPERATIONS.get(name)

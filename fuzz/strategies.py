@@ -17,17 +17,33 @@ from fuzz.case import EARLIER, FAMILIES, RELATIONS, Case, Dtype, Earlier, Precis
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 
 # One to a few tiles and their neighbours: tiles are powers of two from 16 up.
-_CHANNELS: Final = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 130)
-_EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 131, 257)
-_SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": (1, 2, 3, 5)}
-_KERNELS: Final = ((1, 1), (3, 3), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (5, 5), (4, 1), (1, 7), (5, 3))
+_SMALL_CHANNELS: Final = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 96, 127, 128, 129, 130)
+_CHANNELS: Final = (*_SMALL_CHANNELS, 255, 256, 257, 513, 1024)
+_EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 131, 257, 513, 1025)
+_BATCHES: Final = (1, 2, 3, 5, 17, 65)
+_SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
+_KERNELS: Final = (
+    (1, 1),
+    (3, 3),
+    (2, 2),
+    (1, 3),
+    (3, 1),
+    (2, 3),
+    (3, 2),
+    (5, 5),
+    (4, 1),
+    (1, 7),
+    (5, 3),
+    (7, 7),
+    (1, 11),
+)
 _SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375)
 _EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
 
 # Size of one call in tiles of 32 positions, 32 channels and 32 products: what it costs on Triton's CPU interpreter,
 # about 4 ms a tile. Most calls are small, because two small ones find more than one large one.
 _TILE: Final = 32
-_TILES: Final = (3, 6, 12, 48)
+_TILES: Final = (3, 6, 12, 12, 48, 96)
 
 
 def layouts(rank: int) -> st.SearchStrategy[Layout]:

@@ -166,8 +166,8 @@ def test_every_choice_is_drawn() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_family_is_drawn_in_every_dtype(dtype: Dtype) -> None:
-    missing = set(FAMILIES) - {case.values for case in draw(cases(EVERYTHING, dtypes=(dtype,)), 300)}
-    assert not missing, f"{dtype}: {sorted(missing)} not once in 300 draws"
+    missing = set(FAMILIES) - {case.values for case in draw(cases(EVERYTHING, dtypes=(dtype,)), 600)}
+    assert not missing, f"{dtype}: {sorted(missing)} not once in 600 draws"
 
 
 def test_most_draws_differ() -> None:
