@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fuzz.memory import Memory, Region
 from fuzz.tensors import RED_ZONE, Poison, poison_value
 
 _UNINITIALISED: Final = {
@@ -36,11 +37,13 @@ class AllocationGuard(TorchDispatchMode):
     Args:
         poison: Floating-point memory starts as this; other memory as a byte pattern.
         device_type: Only allocations on this kind of device are guarded.
+        memory: Where to register what kernels may touch of each allocation, or None.
     """
 
-    def __init__(self, poison: Poison, device_type: str) -> None:
+    def __init__(self, poison: Poison, device_type: str, memory: Memory | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._poison = poison
+        self._memory = memory
         self._device_type = device_type
         self._buffers: list[tuple[torch.Tensor, int]] = []
 
@@ -74,6 +77,9 @@ class AllocationGuard(TorchDispatchMode):
         buffer = torch.full((size + 2 * RED_ZONE,), _FILL[self._poison], dtype=torch.uint8, device=tensor.device)
         self._buffers.append((buffer, size))
         body = buffer[RED_ZONE : RED_ZONE + size].view(tensor.dtype)
+        if self._memory is not None:
+            name, start = "memory that the target allocated", body.data_ptr()
+            self._memory.add(Region(name=name, start=start, size=size, itemsize=tensor.element_size(), owner=buffer))
         if copy:
             body.as_strided(tensor.shape, tensor.stride(), body.storage_offset()).copy_(tensor)
         elif tensor.is_floating_point():

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 
 from fuzz.case import Case
+from fuzz.coverage import LineCoverage
 from fuzz.guards import AllocationGuard
-from fuzz.interpreter import faithful
+from fuzz.interpreter import faithful, recorded
+from fuzz.interpreter_access import AccessRecorder
+from fuzz.memory import Memory, Region
 from fuzz.target import Call, Target, TargetError
-from fuzz.tensors import RED_ZONE, Numbers, Operands, Poison, lay_out
-from fuzz.verdict import Verdict, failure
+from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, lay_out
+from fuzz.verdict import Kind, Verdict, failure
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,27 @@ class Session:
     bare: bool = False
     _results: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _guards: list[AllocationGuard] = field(default_factory=list)
+    _memory: Memory = field(default_factory=Memory)
+    _recorder: AccessRecorder | None = None
+
+    def __post_init__(self) -> None:
+        """On the interpreter, watch every access."""
+        if self.device.type == "cpu":
+            self._recorder = AccessRecorder(self._memory)
+
+    @property
+    def coverage(self) -> tuple[LineCoverage, ...]:
+        """How the masks of the kernels' loads and stores were exercised; empty on a GPU, where nobody can see it."""
+        return self._recorder.coverage if self._recorder else ()
 
     def place(self, case: Case, numbers: Numbers) -> Operands:
         """Return operands that hold the numbers in the case's layouts."""
         red_zone = 0 if self.bare else RED_ZONE
-        return lay_out(case, numbers, poison=self.poison, device=self.device, red_zone=red_zone)
+        operands = lay_out(case, numbers, poison=self.poison, device=self.device, red_zone=red_zone)
+        if self._recorder:
+            for name, operand in operands.items():
+                self._memory.add(_region(name, operand))
+        return operands
 
     def call(self, bound: Call, operands: Operands, stream: torch.cuda.Stream | None = None) -> Outcome:
         """Call the target once and look at what became of memory.
@@ -70,8 +89,9 @@ class Session:
         Raises:
             TargetError: The target turns out not to be one.
         """
-        guard = AllocationGuard(self.poison, self.device.type)
+        guard = AllocationGuard(self.poison, self.device.type, self._memory if self._recorder else None)
         self._guards.append(guard)
+        watch = recorded(self._recorder) if self._recorder else nullcontext()
         output, error = None, None
         started = time.perf_counter()
         on_stream = torch.cuda.stream(stream) if stream else nullcontext()
@@ -79,7 +99,7 @@ class Session:
             # A candidate may warn; warnings are no part of the operation.
             warnings.simplefilter("ignore")
             try:
-                with nullcontext() if self.bare else guard:
+                with nullcontext() if self.bare else guard, watch:
                     output = bound(*tensors_of(operands))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
@@ -90,10 +110,24 @@ class Session:
                 error = raised
         seconds = time.perf_counter() - started
         # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
-        damage = self._damage(operands) if error is None else None
+        damage = self._wrong_access(output) or (self._damage(operands) if error is None else None)
         if isinstance(output, torch.Tensor):
             self._results.append((output, output.clone()))
         return Outcome(output, error, seconds, damage)
+
+    def _wrong_access(self, output: Any) -> Verdict | None:
+        if self._recorder is None:
+            return None
+        seen = self._recorder.violation
+        if seen is not None:
+            kind: Kind = "out-of-bounds-read" if seen.kind == "read" else "out-of-bounds-write"
+            return failure(kind, "access", str(seen))
+        known = self._recorder.stores(output) if isinstance(output, torch.Tensor) else None
+        if known is None or known.example is None:
+            return None
+        index = ",".join(str(int(places[0])) for places in known.twice.nonzero())
+        values = "other bits" if known.example.differing else "the same bits, by luck or by design"
+        return failure("stored-twice", "access", f"out[{index}] was {known.example}, the second time {values}")
 
     def _damage(self, operands: Operands) -> Verdict | None:
         for name, operand in operands.items():
@@ -107,6 +141,20 @@ class Session:
         if not all(same_bits(result, copy) for result, copy in self._results):
             return failure("result-modified", "state", "the call changed the result of an earlier call")
         return None
+
+
+def _region(name: str, operand: Operand) -> Region:
+    """Return what kernels may touch of an operand: its elements, not the gaps between them or the margins around."""
+    storage, elements = operand.storage, operand.element.numpy()
+    size = storage.untyped_storage().nbytes()
+    return Region(
+        name=name,
+        start=storage.data_ptr(),
+        size=size,
+        itemsize=storage.element_size(),
+        elements=elements,
+        owner=storage,
+    )
 
 
 def tensors_of(operands: Operands) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:

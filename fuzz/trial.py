@@ -9,6 +9,7 @@ import msgspec
 import torch
 
 from fuzz.case import Case
+from fuzz.coverage import LineCoverage, merge
 from fuzz.earlier import call_earlier, fill, replaced
 from fuzz.interpreter import is_interpreting
 from fuzz.judge import judge, judge_twin
@@ -25,7 +26,14 @@ _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
 _DELAY_CYCLES: Final = 2_000_000
 
 
-def run_trial(target: Target, case: Case, device: torch.device, *, bare: bool = False) -> Verdict:
+def run_trial(
+    target: Target,
+    case: Case,
+    device: torch.device,
+    *,
+    bare: bool = False,
+    coverage: list[LineCoverage] | None = None,
+) -> Verdict:
     """Run the case twice, among NaN and among large finite numbers, and return the worse verdict.
 
     Args:
@@ -33,6 +41,7 @@ def run_trial(target: Target, case: Case, device: torch.device, *, bare: bool = 
         case: What to run it on.
         device: Where the tensors live; on the CPU Triton's interpreter must be in force.
         bare: Whether to do without red zones and poison (`fuzz.session`).
+        coverage: Receives how the masks of the target's kernels were exercised.
 
     Raises:
         TargetError: The target turns out not to be one, for example a module without a weight.
@@ -41,7 +50,11 @@ def run_trial(target: Target, case: Case, device: torch.device, *, bare: bool = 
     if reason:
         return Verdict(status="declined", kind="declined", lane="errors", message=reason)
     with machine(case, device):
-        return _Trial(target, case, device, bare=bare).run()
+        trial = _Trial(target, case, device, bare=bare)
+        verdict = trial.run()
+    if coverage is not None:
+        coverage.extend(merge(*(session.coverage for session in trial.sessions)))
+    return verdict
 
 
 def warm_up(device: torch.device) -> None:
@@ -110,6 +123,7 @@ class _Trial:
 
     def __init__(self, target: Target, case: Case, device: torch.device, *, bare: bool) -> None:
         self._target, self._case, self._device, self._bare = target, case, device, bare
+        self.sessions: list[Session] = []
         self._numbers = numbers_of(case)
         self._expected = expect(target, case, full_tensors(case, self._numbers), device)
 
@@ -125,8 +139,12 @@ class _Trial:
         broken = self._run_twin(output) if self._case.relation and verdict.lane in ("exact", "interval") else None
         return broken or worst
 
+    def _session(self, poison: Poison) -> Session:
+        self.sessions.append(Session(self._target, self._device, poison, bare=self._bare))
+        return self.sessions[-1]
+
     def _run_once(self, poison: Poison) -> tuple[Verdict, Any]:
-        session = Session(self._target, self._device, poison, bare=self._bare)
+        session = self._session(poison)
         bound = self._target.bind(self._case)
         operands = session.place(self._case, self._numbers)
         outcome = call_earlier(session, self._case, bound, operands, self._numbers) or session.call(bound, operands)
@@ -144,7 +162,7 @@ class _Trial:
         if twin is None:
             return None
         expected = expect(self._target, twin.case, (twin.x, twin.weight, twin.bias), self._device)
-        session = Session(self._target, self._device, "finite", bare=self._bare)
+        session = self._session("finite")
         outcome = self._call_twin(session, twin)
         verdict = judge_outcome(session, twin.case, outcome, expected)
         if verdict.status == "pass":

@@ -6,7 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from fuzz.case import Case
+from fuzz.coverage import LineCoverage
 from fuzz.facets import FACETS
 from fuzz.layout import CONTIGUOUS
 from fuzz.verdict import Verdict
@@ -20,13 +23,15 @@ class Census:
         cases: Trials that gave a verdict.
         declined: How many cases the target declined, by reason.
         features: How many trials had each feature.
-        worst_error_ratio: By dtype and precision, the largest |out - truth| / allowed error among trials that passed.
+        worst_error_ratio: By dtype and precision, the largest error / allowed error among trials that passed.
+        coverage: Mask coverage of earlier hunts in the same folder.
     """
 
     cases: int = 0
     declined: Counter[str] = field(default_factory=Counter)
     features: Counter[str] = field(default_factory=Counter)
     worst_error_ratio: dict[str, float] = field(default_factory=dict)
+    coverage: tuple[LineCoverage, ...] = ()
 
     def add(self, case: Case, verdict: Verdict) -> None:
         """Count one trial."""
@@ -46,6 +51,7 @@ class Census:
         self.features.update(summary.get("features", {}))
         for name, ratio in summary.get("worst_error_ratio", {}).items():
             self.worst_error_ratio[name] = max(ratio, self.worst_error_ratio.get(name, 0.0))
+        self.coverage = msgspec.convert(summary.get("mask_coverage", ()), tuple[LineCoverage, ...])
 
 
 def arithmetic_name(case: Case) -> str:

@@ -25,6 +25,7 @@ from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.store import Failure, Store, read_cases, read_summary
 from fuzz.case import Case
+from fuzz.coverage import LineCoverage, merge
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
 
@@ -65,6 +66,7 @@ class Hunt:
     versions: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     _seen: set[Case] = field(default_factory=set)
+    _coverage: dict[int, tuple[LineCoverage, ...]] = field(default_factory=dict)
     _rounds: int = 0
     _cases_before: int = 0
     _slowest: float = 0.0
@@ -244,6 +246,7 @@ class Hunt:
         verdict = isolated.run(case, seconds, fresh=fresh)
         with self._lock:
             self.restarts += isolated.restarts - before
+            self._coverage[id(isolated)] = isolated.coverage
             if verdict.status == "pass":
                 self._slowest = max(self._slowest, verdict.seconds)
             self._store.record_trial(case, verdict, purpose=purpose, at=self.elapsed)
@@ -300,6 +303,7 @@ class Hunt:
             "declined_reasons": dict(census.declined),
             "features": dict(sorted(census.features.items())),
             "worst_error_ratio": dict(sorted(census.worst_error_ratio.items())),
+            "mask_coverage": msgspec.to_builtins(merge(self.census.coverage, *self._coverage.values())),
             "duplicates": self.bugs.duplicates,
             "restarts": self.restarts,
             "failures": [msgspec.to_builtins(failure) for failure in self.failures.values()],

@@ -22,6 +22,7 @@ import msgspec
 from fuzz.abilities import Abilities
 from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Stale, Starting, Tried, ask_to_try, decode, encode
 from fuzz.case import Case
+from fuzz.coverage import LineCoverage, merge
 from fuzz.verdict import Verdict, failure
 
 # Importing torch and triton takes seconds on a cold disk; a machine where it takes minutes is out of order.
@@ -73,6 +74,7 @@ class IsolatedTarget:
         device: Where its tensors live, decided by the first process.
         versions: Versions of torch and triton there.
         restarts: How many processes were lost.
+        coverage: How the masks of the target's kernels were exercised, over all trials; empty on a GPU.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class IsolatedTarget:
         self._environment = dict(environment or {})
         self.versions: dict[str, str] = {}
         self.restarts = 0
+        self.coverage: tuple[LineCoverage, ...] = ()
         self._spare: _Process | None = None
         self._process = self._start()
         self.abilities = self._load(self._process)
@@ -138,6 +141,8 @@ class IsolatedTarget:
             raise UsageError(answer.reason)
         if not isinstance(answer, Tried):
             raise InfrastructureError(f"the worker answered {type(answer).__name__} where a verdict was due")
+        if answer.coverage:
+            self.coverage = merge(self.coverage, answer.coverage)
         if answer.spent:
             self._replace()
         return answer.verdict

@@ -8,6 +8,7 @@ import msgspec
 
 from fuzz.abilities import Abilities
 from fuzz.case import Case, decode_case, encode_case
+from fuzz.coverage import LineCoverage
 from fuzz.verdict import Verdict
 
 
@@ -47,6 +48,7 @@ class Tried(msgspec.Struct, frozen=True, tag=True):
 
     verdict: Verdict
     spent: bool = False
+    coverage: tuple[LineCoverage, ...] = ()
 
 
 class Stale(msgspec.Struct, frozen=True, tag=True):

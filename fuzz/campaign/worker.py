@@ -28,6 +28,7 @@ from fuzz.campaign.protocol import (
     encode,
     versions_of,
 )
+from fuzz.coverage import LineCoverage
 
 if TYPE_CHECKING:
     import torch
@@ -96,10 +97,11 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
                     send(connection, Stale())
                     continue
                 target = reloaded
-            verdict = run_trial(target, asked_case(message), device, bare=load.bare)
+            coverage: list[LineCoverage] = []
+            verdict = run_trial(target, asked_case(message), device, bare=load.bare, coverage=coverage)
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
-            send(connection, Tried(verdict, spent))
+            send(connection, Tried(verdict, spent, tuple(coverage)))
     except TargetError as error:
         send(connection, Refused(str(error)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+_SOURCE_WIDTH: Final = 70
 
 
 def summary_text(summary: Mapping[str, Any], folder: str) -> str:
@@ -29,7 +31,25 @@ def summary_text(summary: Mapping[str, Any], folder: str) -> str:
         lines.append(f"  largest error in {name}: {ratio:.3g} of what is allowed")
     for reason, count in summary["declined_reasons"].items():
         lines.append(f"  declined {count} times: {reason}")
+    lines += _mask_lines(summary["mask_coverage"])
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _mask_lines(coverage: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Show how often each line's mask was all true, mixed and all false: a mask never mixed was never tested."""
+    if not coverage:
+        return []
+    lines = ["", f"  masks: {'all true':>8} {'mixed':>8} {'all false':>9}"]
+    file = ""
+    for line in coverage:
+        if line["file"] != file:
+            file = line["file"]
+            lines.append(f"  {file}")
+        counts = f"{line['all_true']:>8} {line['mixed']:>8} {line['all_false']:>9}"
+        ran = line["all_true"] + line["mixed"] + line["all_false"]
+        note = "" if ran else "  never reached"
+        lines.append(f"  {line['line']:>6} {counts}  {line['text'][:_SOURCE_WIDTH]}{note}")
+    return lines
 
 
 def _headline(summary: Mapping[str, Any]) -> str:
