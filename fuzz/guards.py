@@ -46,6 +46,7 @@ class AllocationGuard(TorchDispatchMode):
         self._memory = memory
         self._device_type = device_type
         self._buffers: list[tuple[torch.Tensor, int]] = []
+        self._uninitialised: set[int] = set()
 
     def __torch_dispatch__(
         self,
@@ -55,11 +56,22 @@ class AllocationGuard(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run the operator; where it allocated a tensor, move that tensor into a guarded buffer."""
+        if cast("Any", func)._schema.is_mutable:
+            touched = [_storage(each) for each in (*args, *(kwargs or {}).values())]
+            # Triton's interpreter ends a launch by copying each tensor on the CPU onto itself.
+            if not (len(touched) > 1 and touched[0] == touched[1]):
+                self._uninitialised -= set(touched)
         result = func(*args, **(kwargs or {}))
         name = cast("Any", func).name().partition(".")[0]
         if name in _UNINITIALISED:
-            return self._guarded(result, copy=False)
+            guarded = self._guarded(result, copy=False)
+            self._uninitialised.add(_storage(guarded))
+            return guarded
         return self._guarded(result, copy=True) if name in _INITIALISED else result
+
+    def is_uninitialised(self, tensor: torch.Tensor) -> bool:
+        """Return whether PyTorch allocated this memory without a value and has written nothing to it since."""
+        return _storage(tensor) in self._uninitialised
 
     def overwritten(self) -> bool:
         """Return whether anything was written into a red zone."""
@@ -85,3 +97,8 @@ class AllocationGuard(TorchDispatchMode):
         elif tensor.is_floating_point():
             body.fill_(poison_value(self._poison))
         return body.as_strided(tensor.shape, tensor.stride(), body.storage_offset())
+
+
+def _storage(value: object) -> int:
+    """Return the address of a tensor's storage; 0 for anything else."""
+    return value.untyped_storage().data_ptr() if isinstance(value, torch.Tensor) else 0

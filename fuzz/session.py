@@ -15,7 +15,7 @@ from fuzz.coverage import LineCoverage
 from fuzz.guards import AllocationGuard
 from fuzz.interpreter import faithful, recorded
 from fuzz.interpreter_access import AccessRecorder
-from fuzz.memory import Memory, Region
+from fuzz.memory import Flags, Memory, Region
 from fuzz.target import Call, Target, TargetError
 from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, lay_out
 from fuzz.verdict import Kind, Verdict, failure
@@ -123,11 +123,18 @@ class Session:
             kind: Kind = "out-of-bounds-read" if seen.kind == "read" else "out-of-bounds-write"
             return failure(kind, "access", str(seen))
         known = self._recorder.stores(output) if isinstance(output, torch.Tensor) else None
-        if known is None or known.example is None:
+        if known is None:
             return None
-        index = ",".join(str(int(places[0])) for places in known.twice.nonzero())
-        values = "other bits" if known.example.differing else "the same bits, by luck or by design"
-        return failure("stored-twice", "access", f"out[{index}] was {known.example}, the second time {values}")
+        if known.example is not None:
+            again = "other bits" if known.example.differing else "the same bits, by luck or by design"
+            message = f"{_first(known.twice)} was {known.example}, the second time {again}"
+            return failure("stored-twice", "access", message)
+        if not known.stored.all() and any(guard.is_uninitialised(output) for guard in self._guards):
+            message = (
+                f"{_first(~known.stored)} was stored by no program · {(~known.stored).sum()} of {known.stored.size}"
+            )
+            return failure("unwritten", "access", message)
+        return None
 
     def _damage(self, operands: Operands) -> Verdict | None:
         for name, operand in operands.items():
@@ -141,6 +148,10 @@ class Session:
         if not all(same_bits(result, copy) for result, copy in self._results):
             return failure("result-modified", "state", "the call changed the result of an earlier call")
         return None
+
+
+def _first(flags: Flags) -> str:
+    return f"out[{','.join(str(int(places[0])) for places in flags.nonzero())}]"
 
 
 def _region(name: str, operand: Operand) -> Region:

@@ -1,0 +1,107 @@
+"""What a call does to memory is seen: accesses on the interpreter, damage on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import triton
+import triton.language as tl
+
+from fuzz.abilities import Abilities
+from fuzz.case import Case
+from fuzz.coverage import LineCoverage
+from fuzz.interpreter import is_interpreting
+from fuzz.target import Call, Target
+from fuzz.trial import run_trial
+from fuzz.verdict import Verdict
+
+pytestmark = pytest.mark.skipif(
+    not is_interpreting(), reason="watches the interpreter: a machine without a GPU runs it"
+)
+CPU = torch.device("cpu")
+CASE = Case(n=2, h=3, w=5, c_out=2)
+SIZE = CASE.n * CASE.h * CASE.w
+
+
+@triton.jit
+def fill(x_ptr, out_ptr, size, limit, shift, BLOCK: tl.constexpr):
+    """Store 1 in the elements from `shift` on; read as far as `limit`."""
+    offs = shift + tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.load(x_ptr + offs, mask=offs < limit, other=0.0)
+    tl.store(out_ptr + offs, tl.full([BLOCK], 1.0, tl.float32), mask=(offs < size) & (offs >= 0))
+
+
+def trial(launch: Callable[[torch.Tensor, torch.Tensor], Any], **options: Any) -> Verdict:
+    """Run a candidate that is right on ones: the 1×1 convolution of ones is 1."""
+
+    def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        out = torch.empty_like(x)
+        launch(x, out)
+        return out
+
+    return run_trial(Target("candidate", Abilities(kind="function"), lambda case: call), CASE, CPU, **options)
+
+
+def test_a_kernel_that_keeps_to_its_tensors_passes() -> None:
+    coverage: list[LineCoverage] = []
+    verdict = trial(lambda x, out: fill[(2,)](x, out, SIZE, SIZE, 0, BLOCK=16), coverage=coverage)
+    assert verdict.status == "pass", verdict.message
+    assert [(line.operation, line.all_true, line.mixed, line.all_false) for line in coverage] == [
+        ("load", 2, 2, 0),
+        ("store", 2, 2, 0),
+    ], "two programs in each of two runs: one full, one with a tail"
+
+
+WRONG: dict[str, tuple[Call | Callable[..., Any], str, str]] = {
+    "reads past the end": (
+        lambda x, out: fill[(2,)](x, out, SIZE, SIZE + 1, 0, BLOCK=16),
+        "out-of-bounds-read",
+        "x, 1 ",
+    ),
+    "reads before the start": (
+        lambda x, out: fill[(3,)](x, out, SIZE, SIZE, -2, BLOCK=16),
+        "out-of-bounds-read",
+        "x, ",
+    ),
+    "writes past the end": (
+        lambda x, out: fill[(2,)](x, out, SIZE + 1, SIZE, 0, BLOCK=16),
+        "out-of-bounds-write",
+        "memory that the target allocated, 1 ",
+    ),
+    "stores nothing at the end": (
+        lambda x, out: fill[(2,)](x, out, SIZE - 1, SIZE, 0, BLOCK=16),
+        "unwritten",
+        "1 of 30",
+    ),
+    "stores twice": (
+        lambda x, out: fill[(2, 2)](x, out, SIZE, SIZE, 0, BLOCK=16),
+        "stored-twice",
+        "the same bits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_access_that_changes_no_result_is_seen(name: str) -> None:
+    launch, kind, words = WRONG[name]
+    verdict = trial(launch)
+    assert (verdict.kind, verdict.lane) == (kind, "access"), verdict
+    assert words in verdict.message, verdict.message
+
+
+def test_memory_that_pytorch_filled_need_not_be_stored() -> None:
+    verdict = trial(lambda x, out: fill[(2,)](x, out.fill_(1.0), SIZE - 1, SIZE, 0, BLOCK=16))
+    assert verdict.status == "pass", verdict.message
+
+
+def test_a_violation_counts_even_where_the_candidate_catches_it() -> None:
+    def launch(x: torch.Tensor, out: torch.Tensor) -> None:
+        try:
+            fill[(2,)](x, out, SIZE, SIZE + 1, 0, BLOCK=16)
+        except Exception:  # as a candidate with a fallback would
+            out.fill_(1.0)
+
+    assert trial(launch).kind == "out-of-bounds-read"
