@@ -30,12 +30,17 @@ class Outcome:
         error: What it raised, or None.
         seconds: Time that it took.
         damage: The verdict where the call damaged memory, or None.
+        lost: The output as it would be had another of several programs that stored an element been the last; None if
+            no element was stored twice with different values.
+        race: Which programs those are, and where.
     """
 
     output: Any
     error: BaseException | None
     seconds: float
     damage: Verdict | None
+    lost: torch.Tensor | None = None
+    race: str = ""
 
 
 @dataclass
@@ -113,7 +118,7 @@ class Session:
         damage = self._wrong_access(output) or (self._damage(operands) if error is None else None)
         if isinstance(output, torch.Tensor):
             self._results.append((output, output.clone()))
-        return Outcome(output, error, seconds, damage)
+        return Outcome(output, error, seconds, damage, *self._race(output))
 
     def _wrong_access(self, output: Any) -> Verdict | None:
         if self._recorder is None:
@@ -125,16 +130,20 @@ class Session:
         known = self._recorder.stores(output) if isinstance(output, torch.Tensor) else None
         if known is None:
             return None
-        if known.example is not None:
-            again = "other bits" if known.example.differing else "the same bits, by luck or by design"
-            message = f"{_first(known.twice)} was {known.example}, the second time {again}"
-            return failure("stored-twice", "access", message)
         if not known.stored.all() and any(guard.is_uninitialised(output) for guard in self._guards):
             message = (
                 f"{_first(~known.stored)} was stored by no program · {(~known.stored).sum()} of {known.stored.size}"
             )
             return failure("unwritten", "access", message)
         return None
+
+    def _race(self, output: Any) -> tuple[torch.Tensor | None, str]:
+        known = self._recorder.stores(output) if self._recorder and isinstance(output, torch.Tensor) else None
+        if known is None or known.example is None or not known.differing.any():
+            return None, ""
+        bits = torch.from_numpy(known.lost.view(f"i{known.lost.itemsize}"))
+        lost = torch.where(torch.from_numpy(known.differing), bits.view(output.dtype), output)
+        return lost, f"{_first(known.differing)} was {known.example}"
 
     def _damage(self, operands: Operands) -> Verdict | None:
         for name, operand in operands.items():

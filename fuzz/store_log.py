@@ -42,12 +42,14 @@ class Stores:
         stored: Whether any launch stored the element or updated it atomically.
         twice: Whether two programs of one launch stored it, or two lanes of one store with different values.
         differing: Where `twice` holds and the values differed.
+        lost: Where `differing` holds, the bits of a value that was stored and is no longer there, as unsigned integers.
         example: One of the elements stored twice, one that differed if there is any.
     """
 
     stored: Flags
     twice: Flags
     differing: Flags
+    lost: npt.NDArray[Any]
     example: DoubleStore | None
 
 
@@ -65,6 +67,7 @@ class StoreLog:
         self._stored, self._twice, self._differing = (np.zeros(items, np.bool_) for _ in range(3))
         self._exact = True  # whether every access so far covered whole items
         self._unit = f"u{region.itemsize}"  # values are compared as integers: NaN equals itself that way
+        self._lost = np.zeros(items, self._unit)
 
     def update(self, addresses: Addresses, width: int) -> None:
         """Record an atomic operation."""
@@ -99,11 +102,14 @@ class StoreLog:
             return None
         bits = np.ascontiguousarray(values).view(self._unit)
         lanes_differ = bits != bits[last]
-        twice, differing = by_another | lanes_differ, (by_another & (bits != self._held()[items])) | lanes_differ
+        held = self._held()[items]
+        twice, differing = by_another | lanes_differ, (by_another & (bits != held)) | lanes_differ
         if not twice.any():
             return None
         self._twice[items[twice]] = True
         self._differing[items[differing]] = True
+        # A lane that another lane overwrites loses its own value, everything else what the item held.
+        self._lost[items[differing]] = np.where(lanes_differ, bits, held)[differing]
         place = int(np.argmax(differing if differing.any() else twice))
         return (int(before[place]) if by_another[place] else writer), bool(differing[place])
 
@@ -116,10 +122,17 @@ class StoreLog:
         if not size or not self._exact or misaligned or not fits or tensor.element_size() != self.region.itemsize:
             return None
 
-        def view(flags: Flags) -> Flags:
-            return np.lib.stride_tricks.as_strided(flags[offset:], tuple(tensor.shape), tensor.stride()).copy()
+        def view(items: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            strides = [stride * items.itemsize for stride in tensor.stride()]
+            return np.lib.stride_tricks.as_strided(items[offset:], tuple(tensor.shape), strides).copy()
 
-        return Stores(view(self._stored), view(self._twice), view(self._differing), self.example)
+        return Stores(
+            stored=view(self._stored),
+            twice=view(self._twice),
+            differing=view(self._differing),
+            lost=view(self._lost),
+            example=self.example,
+        )
 
     def _items(self, addresses: Addresses, width: int) -> npt.NDArray[np.int64] | None:
         offsets = addresses.astype(np.int64) - self.region.start

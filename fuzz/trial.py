@@ -104,7 +104,17 @@ def judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Admi
     if isinstance(expected, RejectedError):
         return failure("not-rejected", "errors", f"returned a result where PyTorch raises {expected}")
     wrong_form = _check_form(outcome.output, case, session.device)
-    return wrong_form or judge(case, outcome.output.detach().cpu(), expected, poison=poison_value(session.poison))
+    if wrong_form:
+        return wrong_form
+    poison = poison_value(session.poison)
+    verdict = judge(case, outcome.output.detach().cpu(), expected, poison=poison)
+    if outcome.lost is None or verdict.failed:
+        return verdict
+    # Programs run in any order on a GPU. Two that store the same numbers, or equally good ones, may do so.
+    other = judge(case, outcome.lost, expected, poison=poison)
+    if not other.failed:
+        return verdict
+    return failure("stored-twice", "access", f"{outcome.race}; had the other come last: {other.message}")
 
 
 def _judge_error(

@@ -11,9 +11,11 @@ import torch
 
 from fuzz.abilities import Abilities
 from fuzz.case import EARLIER, Case, Earlier
+from fuzz.interpreter import is_interpreting
 from fuzz.target import Call, Target
 from fuzz.trial import run_trial
 
+pytestmark = pytest.mark.skipif(not is_interpreting(), reason="tries CPU tensors: a machine without a GPU runs it")
 CPU = torch.device("cpu")
 CASE = Case(n=2, c_in=3, h=5, w=6, c_out=4, kh=2, kw=2, bias=True, values="lattice", seed=3)
 EVERY_DTYPE = Abilities(kind="function", optional_bias=True, every_dtype=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
 from fuzz.case import RELATIONS, Case, Relation
+from fuzz.interpreter import is_interpreting
 from fuzz.judge import judge_twin
 from fuzz.relations import Twin, twin_of
 from fuzz.strategies import cases
@@ -20,6 +21,7 @@ from fuzz.target import Call, Target
 from fuzz.tensors import full_tensors, numbers_of
 from fuzz.trial import run_trial
 
+pytestmark = pytest.mark.skipif(not is_interpreting(), reason="tries CPU tensors: a machine without a GPU runs it")
 CPU = torch.device("cpu")
 CONFIGS = EVERYTHING.configs
 SMALL = 1 / 4
