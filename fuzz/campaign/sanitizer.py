@@ -18,6 +18,9 @@ from fuzz.case import Case
 from fuzz.verdict import Verdict
 
 TOOLS: Final = ("memcheck", "racecheck", "initcheck")
+# The device rounds allocations up to 512 bytes; without padding, what lies in between counts as allocated.
+_OPTIONS: Final = {"memcheck": ("--padding", "65536")}
+_DEVICE: Final = "cuda"
 _CASE_SECONDS: Final = 900.0
 _END_SECONDS: Final = 120.0
 _SHOWN_LINES: Final = 40
@@ -51,14 +54,16 @@ def sanitize(case: Case, target: str, tool: str) -> Sanitized:
     if program is None:
         raise UsageError(f"--sanitize {tool}: compute-sanitizer, a part of the CUDA toolkit, must be on the PATH")
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        under = (program, "--tool", tool, "--log-file", str(log))
+        # %p is the process: one that is lost has a successor, which must not write over what was found.
+        log = Path(folder) / "%p.log"
+        under = (program, "--tool", tool, *_OPTIONS.get(tool, ()), "--log-file", str(log))
         environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        with IsolatedTarget(target, "cuda", under=under, environment=environment) as isolated:
+        with IsolatedTarget(target, _DEVICE, under=under, environment=environment) as isolated:
             verdict = isolated.run(case, _CASE_SECONDS)
             isolated.finish(_END_SECONDS)
             versions = isolated.versions
-        text = log.read_text(errors="replace") if log.exists() else ""
+        logs = sorted(Path(folder).glob("*.log"), key=lambda path: path.stat().st_mtime)
+        text = "".join(path.read_text(errors="replace") for path in logs)
     return Sanitized(verdict, _errors(text, tool), _shortened(text), versions)
 
 
