@@ -36,6 +36,8 @@ PrecisionClass = Literal["ieee", "tf32"]
 _INFLATION: Final = 1.0 + 2.0**-40
 _EXACT_BITS: Final = 8
 _EXACT_SUM_BITS: Final = 24
+# Zeros are multiples of any power of two, also of one above every exponent.
+_EVERY_UNIT: Final = 2048
 # Keeps weight·scale, which an implementation may form first, as exact as the products themselves.
 _EXACT_SCALE_BITS: Final = 30
 
@@ -149,8 +151,8 @@ def admissible(
     dtype = TORCH_DTYPE[case.dtype]
     scale = case.scale if case.dtype == "float64" else torch.tensor(case.scale, dtype=torch.float32).item()
     convolution = reference(case, x, weight, bias)
-    exact = _is_exact(case, convolution, (x, weight, bias), rules, scale)
-    slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, x, weight, rules)
+    exact = _is_exact(case, convolution, rules, scale)
+    slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
     sums = _Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
     # An implementation may scale the weight first: then the products overflow where only the scaled sum would.
     reach = max(1.0, abs(scale)) if math.isfinite(scale) else 1.0
@@ -160,7 +162,7 @@ def admissible(
     scaled = _scale(sums, scale)
     low, high = scaled.low, scaled.high
     if not exact:
-        fold = rules.smallest * (case.reduction_length * _largest(x) + 2) + rules.flush
+        fold = rules.smallest * (case.reduction_length * _largest(convolution.operands[0]) + 2) + rules.flush
         low = _widen(low, -2 * rules.addition, -fold)
         high = _widen(high, 2 * rules.addition, fold)
     low, high = torch.where(scaled.nan, torch.inf, low), torch.where(scaled.nan, torch.inf, high)
@@ -198,26 +200,25 @@ def _widen(end: torch.Tensor, relative: float, absolute: float) -> torch.Tensor:
 
 
 def _largest(tensor: torch.Tensor) -> float:
-    finite = torch.where(tensor.isfinite(), tensor, 0.0).abs()
-    return float(finite.max()) if finite.numel() else 0.0
+    return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
-def _accumulation_error(
-    case: Case, convolution: Convolution, x: torch.Tensor, weight: torch.Tensor, rules: Arithmetic
-) -> torch.Tensor:
+def _accumulation_error(case: Case, convolution: Convolution, rules: Arithmetic) -> torch.Tensor:
     """Bound of |accumulated - truth| before scaling, `[n, c_out, oh, ow]`; the module's docstring has the formula."""
     n = case.reduction_length + 2
     gamma = n * rules.addition / (1 - n * rules.addition)
     relative = (1 + gamma) * (2 * rules.operand + rules.operand**2) + gamma
     own = n * 2.0**-53 / (1 - n * 2.0**-53)  # the truth is itself a sum of n terms in float64
     bound = convolution.magnitude * ((relative + own) * (1 + own)) + n * max(rules.smallest, rules.flush)
-    return (bound + _flushed(case, x, weight, rules)) * _INFLATION
+    return (bound + _flushed(case, convolution, rules)) * _INFLATION
 
 
-def _flushed(case: Case, x: torch.Tensor, weight: torch.Tensor, rules: Arithmetic) -> torch.Tensor:
+def _flushed(case: Case, convolution: Convolution, rules: Arithmetic) -> torch.Tensor:
     """What the sum loses where operands that are subnormal in float32 are taken for zero."""
     lost = torch.zeros((), dtype=torch.float64)
-    x_size, weight_size = (torch.where(tensor.isfinite(), tensor, 0.0).double().abs() for tensor in (x, weight))
+    if rules.flush == 0:
+        return lost
+    x_size, weight_size = (operand.abs() for operand in convolution.operands[:2])
     x_tiny, weight_tiny = (torch.where(size < rules.flush, size, 0.0) for size in (x_size, weight_size))
     if bool(x_tiny.any()):
         lost = lost + convolve(case, x_tiny, weight_size, None)
@@ -226,41 +227,37 @@ def _flushed(case: Case, x: torch.Tensor, weight: torch.Tensor, rules: Arithmeti
     return lost
 
 
-def _is_exact(
-    case: Case,
-    convolution: Convolution,
-    operands: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
-    rules: Arithmetic,
-    scale: float,
-) -> bool:
+def _is_exact(case: Case, convolution: Convolution, rules: Arithmetic, scale: float) -> bool:
     """Prove that every sound implementation gives the same bits for this case."""
     # A scale that is not finite gives infinities and NaN, which are exact if the sums are.
     scale = scale if math.isfinite(scale) else 1.0
     mantissa, exponent = math.frexp(scale)
     if scale != 0 and (abs(mantissa) != 0.5 or abs(exponent - 1) > _EXACT_SCALE_BITS):
         return False
-    units = [_unit(tensor) for tensor in operands if tensor is not None]
-    if any(unit is None for unit in units):
-        return False
-    known = [unit for unit in units if unit is not None]
+    known: list[int] = []
+    for operand in convolution.operands:
+        unit = _unit(operand)
+        if unit is None:
+            return False
+        known.append(unit)
     unit = min([known[0] + known[1], *known[2:]])
     top = float(convolution.magnitude.max()) if convolution.magnitude.numel() else 0.0
     dtype = TORCH_DTYPE[case.dtype]
     reach, largest = max(1.0, abs(scale)), min(torch.finfo(dtype).max, rules.largest)
     smallest = max(rules.flush, _smallest_subnormal(dtype))
-    weight_top = _largest(operands[1])
+    x_top, weight_top = map(_largest, convolution.operands[:2])
     return (
         (top == 0 or math.frexp(top)[1] <= unit + _EXACT_SUM_BITS)
-        and max(top, weight_top, _largest(operands[0])) * reach <= largest
+        and max(top, weight_top, x_top) * reach <= largest
         and math.ldexp(1.0, min(unit, *known, 0)) * min(1.0, abs(scale) or 1.0) >= smallest
     )
 
 
 def _unit(tensor: torch.Tensor) -> int | None:
-    """Exponent of the largest power of two that divides every finite element; None if one has over 8 bits."""
-    values = tensor[tensor.isfinite() & (tensor != 0)].double()
+    """Exponent of the largest power of two that divides every element; None if one has over 8 bits."""
+    values = tensor[tensor != 0]
     if values.numel() == 0:
-        return 0
+        return _EVERY_UNIT
     mantissa, exponent = torch.frexp(values)
     significand = (mantissa.abs() * 2.0**53).to(torch.int64)
     lowest = significand & -significand

@@ -48,11 +48,13 @@ class Convolution:
         value: float64, the sum of x·w and the bias over finite terms.
         magnitude: float64, the sum of |x|·|w| and |bias| over finite terms.
         non_finite: None where every operand is finite.
+        operands: float64, x, weight and bias (zeros where there is none) with 0 in place of what is not finite.
     """
 
     value: torch.Tensor
     magnitude: torch.Tensor
     non_finite: NonFinite | None
+    operands: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def convolve(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -75,11 +77,14 @@ def reference(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
     """
     x, weight = x.contiguous().double(), weight.contiguous().double()
     bias = torch.zeros(case.c_out, dtype=torch.float64) if bias is None else bias.contiguous().double()
-    finite = [torch.where(tensor.isfinite(), tensor, 0.0) for tensor in (x, weight, bias)]
+    finite, non_finite = (x, weight, bias), None
+    if not all(bool(tensor.isfinite().all()) for tensor in finite):
+        finite = x.nan_to_num(0.0, 0.0, 0.0), weight.nan_to_num(0.0, 0.0, 0.0), bias.nan_to_num(0.0, 0.0, 0.0)
     value = convolve(case, *finite)
     magnitude = convolve(case, *(tensor.abs() for tensor in finite))
-    all_finite = all(bool(tensor.isfinite().all()) for tensor in (x, weight, bias))
-    return Convolution(value, magnitude, None if all_finite else _non_finite(case, x, weight, bias))
+    if finite[0] is not x:
+        non_finite = _non_finite(case, x, weight, bias)
+    return Convolution(value, magnitude, non_finite, finite)
 
 
 def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor) -> NonFinite:
