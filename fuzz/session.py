@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,6 +189,33 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
     return torch.equal(*(each.contiguous().view(torch.uint8) if each.numel() else each for each in (one, other)))
 
 
-def machine(case: Case, device: torch.device) -> AbstractContextManager[None]:
-    """Return what makes the CPU compute as a GPU does; a GPU needs nothing."""
-    return faithful(round_dot_operands=case.precision != "default") if device.type == "cpu" else nullcontext()
+@contextmanager
+def machine(case: Case, device: torch.device) -> Iterator[None]:
+    """Make the CPU compute as a GPU does until the block ends; a GPU needs nothing.
+
+    PyTorch's own convolutions are what a candidate may call. On the CPU NNPACK's and oneDNN's are left out: those of
+    NNPACK go through transforms (Winograd, FFT) that do not even give integers exactly, and those of oneDNN multiply a
+    NaN by padded lanes on CPUs with matrix units.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    with _plain_convolutions(), faithful(round_dot_operands=case.precision != "default"):
+        yield
+
+
+@contextmanager
+def _plain_convolutions() -> Iterator[None]:
+    # Only these switches: PyTorch's own context manager for oneDNN sets others as well, and warns of them each time.
+    switches = (
+        (torch._C._get_nnpack_enabled, torch._C._set_nnpack_enabled),
+        (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+    )
+    before = [get() for get, _ in switches]
+    try:
+        for _, put in switches:
+            put(False)
+        yield
+    finally:
+        for (_, put), value in zip(switches, before, strict=True):
+            put(value)
