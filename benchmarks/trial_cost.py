@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def main() -> None:
         os.environ["TRITON_INTERPRET"] = "1"  # read when triton is imported
     figures = measure(options.target, options.device)
     text = json.dumps(figures, indent=2)
-    print(text)
+    sys.stdout.write(text + "\n")
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")
 

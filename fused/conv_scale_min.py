@@ -120,16 +120,15 @@ def fold_channels(best, nan_seen, value, mask):
 
 
 @triton.jit(
-    # Triton compiles anew for each argument that is 1 or a multiple of 16. With 28 integers that would be a compilation
-    # for nearly every call, and only the steps that may be 1 are worth one.
+    # Triton compiles anew for each argument that is 1 or a multiple of 16: with 28 integers, for nearly every call. None
+    # of it pays here, since no load is contiguous along a tile.
     do_not_specialize=[
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
-        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xh", "stride_wh", "stride_ww", "stride_b",
+        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
+        "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
         "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
     ],
-    do_not_specialize_on_alignment=[
-        "x_ptr", "weight_ptr", "bias_ptr", "out_ptr", "stride_xc", "stride_xw", "stride_wo", "stride_wc",
-    ],
+    do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
 )  # fmt: skip
 def conv_scale_min_kernel(
     x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,

@@ -28,13 +28,12 @@ from fused.conv_scale_min import (
     # As for the fused kernel: few variants.
     do_not_specialize=[
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
-        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xh", "stride_wh", "stride_ww", "stride_b",
-        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w", "stride_in", "stride_ic", "stride_ih",
-        "stride_iw",
+        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
+        "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
+        "stride_in", "stride_ic", "stride_ih", "stride_iw",
     ],
-    do_not_specialize_on_alignment=[
-        "x_ptr", "weight_ptr", "bias_ptr", "mid_ptr", "stride_xc", "stride_xw", "stride_wo", "stride_wc",
-    ],
+    do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "mid_ptr"],
 )  # fmt: skip
 def conv_scale_kernel(
     x_ptr, weight_ptr, bias_ptr, mid_ptr, scale_high, scale_mid, scale_low,

@@ -191,25 +191,26 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 @contextmanager
 def machine(case: Case, device: torch.device) -> Iterator[None]:
-    """Make the CPU compute as a GPU does until the block ends; a GPU needs nothing.
+    """Make the machine compute plainly until the block ends, and the CPU as a GPU does.
 
-    PyTorch's own convolutions are what a candidate may call. On the CPU NNPACK's and oneDNN's are left out: those of
-    NNPACK go through transforms (Winograd, FFT) that do not even give integers exactly, and those of oneDNN multiply a
-    NaN by padded lanes on CPUs with matrix units.
+    PyTorch's own convolutions are what a candidate may call. Those of NNPACK, oneDNN and cuDNN are left out: some go
+    through transforms (Winograd, FFT) that do not even give integers exactly, others multiply a NaN by padded lanes.
     """
-    if device.type != "cpu":
-        yield
-        return
-    with _plain_convolutions(), faithful(round_dot_operands=case.precision != "default"):
-        yield
+    with _plain_convolutions():
+        if device.type == "cpu":
+            with faithful(round_dot_operands=case.precision != "default"):
+                yield
+        else:
+            yield
 
 
 @contextmanager
 def _plain_convolutions() -> Iterator[None]:
-    # Only these switches: PyTorch's own context manager for oneDNN sets others as well, and warns of them each time.
+    # Only these switches: PyTorch's own context managers set others as well, and one warns of them each time.
     switches = (
         (torch._C._get_nnpack_enabled, torch._C._set_nnpack_enabled),
         (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
+        (torch._C._get_cudnn_enabled, torch._C._set_cudnn_enabled),
     )
     before = [get() for get, _ in switches]
     try:

@@ -1,0 +1,100 @@
+"""How many cases our own kernels pass, and how near their errors come to what is allowed.
+
+Run as `python benchmarks/clean.py [--targets fused two-pass] [--hunts N] [--seconds S] --json FILE`. It starts N hunts
+side by side, each a process of its own with its own seed, takes the targets in turn, and adds up what they report.
+`TRITON_OVERRIDE_ARCH=sm89` in the environment makes a newer card run the code of an Ada one, and is written down. Exit
+status 1 if any hunt found a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def main() -> int:
+    """Hunt, add up, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--targets", nargs="+", default=["fused", "two-pass"])
+    parser.add_argument("--hunts", type=int, default=2, help="processes side by side, each with one worker")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first hunt")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--dtype", action="append", default=[], help="for targets that promise float32 alone")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        hunts = [start(number, options, Path(folder)) for number in range(options.hunts)]
+        for hunt in hunts:
+            hunt.wait()
+        summaries = [json.loads((Path(folder) / str(n) / "summary.json").read_bytes()) for n in range(options.hunts)]
+    document = {**circumstances(summaries), "targets": {}}
+    for place, target in enumerate(options.targets):
+        document["targets"][target] = total(summaries[place :: len(options.targets)])
+    options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return int(any(each["failures"] or not each["cases"] for each in document["targets"].values()))
+
+
+def start(number: int, options: argparse.Namespace, folder: Path) -> subprocess.Popen[bytes]:
+    """Start one hunt."""
+    target = options.targets[number % len(options.targets)]
+    command = [sys.executable, "-m", "fuzz", "run", "--target", target, "--time", f"{options.seconds:g}s"]
+    command += ["--workers", "1", "--seed", str(options.seed + number), "--out", str(folder / str(number))]
+    command += ["--device", options.device, *(word for dtype in options.dtype for word in ("--dtype", dtype))]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def total(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add up the summaries of one target."""
+    features: Counter[str] = Counter()
+    worst: dict[str, float] = {}
+    for summary in summaries:
+        features.update(summary["features"])
+        for name, ratio in summary["worst_error_ratio"].items():
+            worst[name] = max(ratio, worst.get(name, 0.0))
+    return {
+        "cases": sum(summary["cases"] for summary in summaries),
+        "seconds": max(summary["seconds"] for summary in summaries),
+        "declined": sum(summary["declined"] for summary in summaries),
+        "processes_lost": sum(summary["restarts"] for summary in summaries),
+        "seeds": [summary["seed"] for summary in summaries],
+        "failures": [failure for summary in summaries for failure in summary["failures"]],
+        "worst_error_ratio": dict(sorted(worst.items())),
+        "features": dict(sorted(features.items())),
+    }
+
+
+def circumstances(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the figures depend on."""
+    return {
+        "device": device_name(summaries[0]["device"]),
+        "architecture": os.environ.get("TRITON_OVERRIDE_ARCH", "native"),
+        "cores": os.cpu_count(),
+        "versions": {
+            "python": platform.python_version(),
+            **summaries[0]["versions"],
+            **{name: version(name) for name in ("numpy", "hypothesis")},
+        },
+    }
+
+
+def device_name(device: str) -> str:
+    """Return what a person calls the device."""
+    if not device.startswith("cuda"):
+        return "Triton's interpreter on the CPU"
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
