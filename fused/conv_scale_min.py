@@ -120,8 +120,8 @@ def fold_channels(best, nan_seen, value, mask):
 
 
 @triton.jit(
-    # Triton compiles anew for each argument that is 1 or a multiple of 16: with 28 integers, for nearly every call. None
-    # of it pays here, since no load is contiguous along a tile.
+    # Triton compiles anew for each argument that is 1 or a multiple of 16: with 28 integers, for nearly every call. It
+    # does not pay here, since no load is contiguous along a tile.
     do_not_specialize=[
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
         "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
