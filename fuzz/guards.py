@@ -73,13 +73,17 @@ class AllocationGuard(TorchDispatchMode):
         """Return whether PyTorch allocated this memory without a value and has written nothing to it since."""
         return _storage(tensor) in self._uninitialised
 
-    def overwritten(self) -> bool:
-        """Return whether anything was written into a red zone."""
-        return any(
-            bool((zone != _FILL[self._poison]).any())
+    def zones_written(self) -> list[torch.Tensor]:
+        """For each red zone a 0-d bool on its device: whether anything was written into it."""
+        return [
+            (zone != _FILL[self._poison]).any()
             for buffer, size in self._buffers
             for zone in (buffer[:RED_ZONE], buffer[RED_ZONE + size :])
-        )
+        ]
+
+    def overwritten(self) -> bool:
+        """Return whether anything was written into a red zone."""
+        return any(map(bool, self.zones_written()))
 
     def _guarded(self, tensor: torch.Tensor, *, copy: bool) -> torch.Tensor:
         if tensor.device.type != self._device_type or tensor.numel() == 0 or tensor.layout != torch.strided:

@@ -147,6 +147,14 @@ class Session:
         return lost, f"{_first(known.differing)} was {known.example}"
 
     def _damage(self, operands: Operands) -> Verdict | None:
+        # One question to the device for everything: asking is what takes time there, above all where others ask, too.
+        flags = [operand.changed() for operand in operands.values()]
+        flags += [zone for guard in self._guards for zone in guard.zones_written()]
+        # A target may have returned a tensor that is somewhere else.
+        flags += [~same_bits(result, copy).to(self.device) for result, copy in self._results]
+        return self._describe_damage(operands) if any(torch.stack(flags).tolist()) else None
+
+    def _describe_damage(self, operands: Operands) -> Verdict:
         for name, operand in operands.items():
             damage = operand.damage()
             if damage == "elements":
@@ -155,9 +163,7 @@ class Session:
                 return failure("out-of-bounds-write", "guards", f"the call wrote around {name}, outside its elements")
         if any(guard.overwritten() for guard in self._guards):
             return failure("out-of-bounds-write", "guards", "the call wrote past an end of memory that it allocated")
-        if not all(same_bits(result, copy) for result, copy in self._results):
-            return failure("result-modified", "state", "the call changed the result of an earlier call")
-        return None
+        return failure("result-modified", "state", "the call changed the result of an earlier call")
 
 
 def _first(flags: Flags) -> str:
@@ -184,9 +190,10 @@ def tensors_of(operands: Operands) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     return operands["x"].tensor, operands["weight"].tensor, bias.tensor if bias else None
 
 
-def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two dense tensors of one shape and dtype hold the same bits."""
-    return torch.equal(*(each.contiguous().view(torch.uint8) if each.numel() else each for each in (one, other)))
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return, as a 0-d bool on their device, whether two dense tensors of one shape and dtype hold the same bits."""
+    flat = [each.contiguous().view(-1).view(torch.uint8) if each.numel() else each for each in (one, other)]
+    return (flat[0] == flat[1]).all()
 
 
 @contextmanager
@@ -195,6 +202,7 @@ def machine(case: Case, device: torch.device) -> Iterator[None]:
 
     PyTorch's own convolutions are what a candidate may call. Those of NNPACK, oneDNN and cuDNN are left out: some go
     through transforms (Winograd, FFT) that do not even give integers exactly, others multiply a NaN by padded lanes.
+    cuBLAS is not allowed to add parts of a sum in half precision.
     """
     with _plain_convolutions():
         if device.type == "cpu":
@@ -212,11 +220,17 @@ def _plain_convolutions() -> Iterator[None]:
         (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
         (torch._C._get_cudnn_enabled, torch._C._set_cudnn_enabled),
     )
-    before = [get() for get, _ in switches]
+    matmul = torch.backends.cuda.matmul
+    reductions = "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"
+    before = [get() for get, _ in switches], [getattr(matmul, name) for name in reductions]
     try:
         for _, put in switches:
             put(False)
+        for name in reductions:
+            setattr(matmul, name, False)
         yield
     finally:
-        for (_, put), value in zip(switches, before, strict=True):
+        for (_, put), value in zip(switches, before[0], strict=True):
             put(value)
+        for name, value in zip(reductions, before[1], strict=True):
+            setattr(matmul, name, value)

@@ -71,13 +71,18 @@ class Operand:
         self.stored.copy_(numbers)
         self.before.copy_(self.storage)
 
+    def changed(self) -> torch.Tensor:
+        """0-d bool on the tensor's device: whether any byte of the storage has changed since the operand was filled."""
+        bits = _BITS[self.storage.element_size()]
+        return (self.storage.view(bits) != self.before.view(bits)).any()
+
     def damage(self) -> Literal["", "elements", "surroundings"]:
         """Say what has changed in the storage since the operand was filled, comparing bytes."""
         bits = _BITS[self.storage.element_size()]
-        now, before = self.storage.view(bits), self.before.view(bits)
-        if torch.equal(now, before):
+        changed = self.storage.view(bits) != self.before.view(bits)
+        if not bool(changed.any()):
             return ""
-        return "elements" if bool(((now != before) & self.element).any()) else "surroundings"
+        return "elements" if bool((changed & self.element).any()) else "surroundings"
 
 
 Operands = dict[TensorName, Operand]
