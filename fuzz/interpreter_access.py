@@ -15,7 +15,7 @@ import numpy as np
 from fuzz.coverage import LineCoverage, Operation
 from fuzz.interpreter_arithmetic import Triton
 from fuzz.interpreter_lines import LineRecorder
-from fuzz.memory import Addresses, Flags, Memory, Region, Violation
+from fuzz.memory import Addresses, Flags, Memory, Program, Region, Violation
 from fuzz.store_log import DoubleStore, StoreLog, Stores
 
 _KIND: Final[dict[Operation, Literal["read", "write", "atomic"]]] = {
@@ -39,12 +39,18 @@ class AccessRecorder:
 
     Attributes:
         violation: The first access outside of these. Also where a target swallows the exception that it raises.
+        race: What two programs of one launch did to one item in no certain order; empty if nothing was seen.
     """
 
-    def __init__(self, memory: Memory) -> None:
-        """Take what kernels may touch; regions may be added to it until a launch begins."""
+    def __init__(self, memory: Memory, *, undefined: float = 0.0) -> None:
+        """Take what kernels may touch; regions may be added to it until a launch begins.
+
+        `undefined` is what a load gives where its mask is false and the kernel names no other value.
+        """
         self.violation: Violation | None = None
+        self.race = ""
         self._memory = memory
+        self._undefined = undefined
         self._lines = LineRecorder()
         self._logs: dict[int, StoreLog] = {}
         self._storages: dict[int, Region] = {}  # of tensors that nobody registered
@@ -54,6 +60,7 @@ class AccessRecorder:
         self._last_writer = 0  # the highest number of a program so far
         self._follows_pointers = True  # until the kernel makes a pointer out of an integer
         self._is_ordered = False  # whether an atomic operation may have put programs in order
+        self._atomic_regions: set[int] = set()  # where atomic operations went
         self._is_atomic = False  # inside an atomic operation that loads or stores like an ordinary one
 
     @property
@@ -84,6 +91,7 @@ class AccessRecorder:
         triton.wrap(interpreter.GridExecutor, "_init_args_hst", self._launch)
         triton.wrap(interpreter, "_patch_lang", self._call)
         triton.wrap(builder, "create_int_to_ptr", self._integer_to_pointer)
+        triton.wrap(builder, "create_masked_load", self._masked_load)
         for name in _ATOMIC_METHODS:
             if hasattr(builder, name):
                 triton.wrap(builder, name, self._atomic_method)
@@ -119,8 +127,18 @@ class AccessRecorder:
         self._lines.count("atomic", typed[2].handle.data)
         return typed
 
+    def _masked_load(
+        self, original: Any, builder: Any, addresses: Any, mask: Any, other: Any, *rest: Any, **named: Any
+    ) -> Any:
+        # The mask of a block pointer is a plain array in some versions; its `data` is a view of it all the same.
+        if other is None and not np.asarray(mask.data).all():
+            other = self._triton.filled(addresses.data.shape, addresses.get_element_ty(), self._undefined)
+        return original(builder, addresses, mask, other, *rest, **named)
+
     def _load(self, original: Any, addresses: Any, mask: Any, other: Any, dtype: Any) -> Any:
-        self._examine("atomic" if self._is_atomic else "load", addresses, np.asarray(mask), dtype.itemsize)
+        touched = self._examine("atomic" if self._is_atomic else "load", addresses, np.asarray(mask), dtype.itemsize)
+        if not self._is_ordered:
+            self._look_for_race(touched, dtype.itemsize, "read")
         return original(addresses, mask, other, dtype)
 
     def _store(self, original: Any, addresses: Any, values: Any, mask: Any) -> Any:
@@ -148,6 +166,7 @@ class AccessRecorder:
         self._here = self._memory.copy()
         self._first_writer = self._last_writer + 1
         self._follows_pointers, self._is_ordered = True, False
+        self._atomic_regions = set()
         # Where several tensors share a storage, its items are those of the smallest.
         for name, tensor in sorted(tensors, key=lambda named: named[1].element_size()):
             storage = tensor.untyped_storage()
@@ -215,12 +234,28 @@ class AccessRecorder:
     def _record_atomic(self, touched: Addresses, width: int) -> None:
         self._is_ordered = True
         for log, lanes in self._logs_of(touched):
+            self._atomic_regions.add(log.region.start)
+            # An atomic operation elsewhere may be a lock, or count who has finished. These here are the data itself.
+            if self._atomic_regions == {log.region.start}:
+                self._look_for_race(touched[lanes], width, "updated atomically")
             log.update(touched[lanes], width)
 
+    def _look_for_race(self, touched: Addresses, width: int, deed: str) -> None:
+        """Note where this program meets what another one stored in the same launch."""
+        if self.race or not touched.size:
+            return
+        for region, lanes in self._by_region(touched):
+            log = self._logs.get(region.start) if region is not None else None
+            if log is None or log.region is not region:
+                continue
+            other = log.other_writer(touched[lanes], width, writer=self._writer(), since=self._first_writer)
+            if other is not None:
+                file, line, text = self._lines.place()
+                programs = f"program {self._program(other)} stored and program {self._program(self._writer())} {deed}"
+                self.race = f"{programs}, in no certain order, at {file}:{line}: {text}"
+
     def _record_store(self, touched: Addresses, values: Any) -> None:
-        x, y, z = self._triton.interpreter.interpreter_builder.grid_idx
-        _, ny, nz = self._triton.interpreter.interpreter_builder.grid_dim
-        writer = self._first_writer + (x * ny + y) * nz + z
+        writer = self._writer()
         self._last_writer = max(self._last_writer, writer)
         for log, lanes in self._logs_of(touched):
             # What programs did before an atomic operation, they may have done in an order that it imposed.
@@ -229,11 +264,22 @@ class AccessRecorder:
             if found and (log.example is None or (found[1] and not log.example.differing)):
                 log.example = self._double_store(found[0], found[1])
 
+    def _writer(self) -> int:
+        """Return the number of the program that is running."""
+        x, y, z = self._triton.interpreter.interpreter_builder.grid_idx
+        _, ny, nz = self._triton.interpreter.interpreter_builder.grid_dim
+        return int(self._first_writer + (x * ny + y) * nz + z)
+
+    def _program(self, number: int) -> Program:
+        """Return the place in the grid of a program of this launch."""
+        grid = self._triton.interpreter.interpreter_builder.grid_dim
+        x, y, z = (int(index) for index in np.unravel_index(number - self._first_writer, grid))
+        return x, y, z
+
     def _double_store(self, first: int, differing: bool) -> DoubleStore:
-        builder = self._triton.interpreter.interpreter_builder
-        x, y, z = (int(index) for index in np.unravel_index(first - self._first_writer, builder.grid_dim))
         file, line, text = self._lines.place()
-        return DoubleStore(differing=differing, programs=((x, y, z), builder.grid_idx), file=file, line=line, text=text)
+        programs = self._program(first), self._program(self._writer())
+        return DoubleStore(differing=differing, programs=programs, file=file, line=line, text=text)
 
     def _logs_of(self, addresses: Addresses) -> Iterator[tuple[StoreLog, Flags]]:
         for region, lanes in self._by_region(addresses):

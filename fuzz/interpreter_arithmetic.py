@@ -58,6 +58,14 @@ class Triton:
         bits = to_bfloat16(data) if dtype == self.tl.bfloat16 else data.astype(self.numpy_dtype(dtype))
         return self.tl.tensor(self.handle(bits, dtype), dtype)
 
+    def filled(self, shape: tuple[int, ...], dtype: Any, value: float) -> Handle:
+        """Return a handle that holds one number everywhere; an integer type gets one that is far from any index."""
+        if dtype == self.tl.bfloat16:
+            return self.handle(to_bfloat16(np.full(shape, value, np.float32)), dtype)
+        kind = self.numpy_dtype(dtype)
+        odd = np.iinfo(kind).max // 3 if np.issubdtype(kind, np.integer) else value
+        return self.handle(np.full(shape, odd, kind), dtype)
+
     def numpy_dtype(self, dtype: Any) -> np.dtype[Any]:
         """Return the numpy dtype in which Triton stores a dtype."""
         converted: np.dtype[Any] = self.interpreter._get_np_dtype(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,8 @@ from fuzz.guards import AllocationGuard
 from fuzz.interpreter import faithful, recorded
 from fuzz.interpreter_access import AccessRecorder
 from fuzz.memory import Flags, Memory, Region
-from fuzz.target import Call, Target, TargetError
-from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, lay_out
+from fuzz.target import BoundModule, Call, Target, TargetError
+from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, lay_out, poison_value
 from fuzz.verdict import Kind, Verdict, failure
 
 
@@ -68,7 +68,7 @@ class Session:
     def __post_init__(self) -> None:
         """On the interpreter, watch every access."""
         if self.device.type == "cpu":
-            self._recorder = AccessRecorder(self._memory)
+            self._recorder = AccessRecorder(self._memory, undefined=poison_value(self.poison))
 
     @property
     def coverage(self) -> tuple[LineCoverage, ...]:
@@ -116,7 +116,7 @@ class Session:
                 error = raised
         seconds = time.perf_counter() - started
         # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
-        damage = self._wrong_access(output) or (self._damage(operands) if error is None else None)
+        damage = self._wrong_access(output) or (self._damage(bound, operands) if error is None else None)
         if isinstance(output, torch.Tensor):
             self._results.append((output, output.clone()))
         return Outcome(output, error, seconds, damage, *self._race(output))
@@ -128,6 +128,8 @@ class Session:
         if seen is not None:
             kind: Kind = "out-of-bounds-read" if seen.kind == "read" else "out-of-bounds-write"
             return failure(kind, "access", str(seen))
+        if self._recorder.race:
+            return failure("race", "access", self._recorder.race)
         known = self._recorder.stores(output) if isinstance(output, torch.Tensor) else None
         if known is None:
             return None
@@ -146,15 +148,20 @@ class Session:
         lost = torch.where(torch.from_numpy(known.differing), bits.view(output.dtype), output)
         return lost, f"{_first(known.differing)} was {known.example}"
 
-    def _damage(self, operands: Operands) -> Verdict | None:
+    def _damage(self, bound: Call, operands: Operands) -> Verdict | None:
         # One question to the device for everything: asking is what takes time there, above all where others ask, too.
         flags = [operand.changed() for operand in operands.values()]
         flags += [zone for guard in self._guards for zone in guard.zones_written()]
         # A target may have returned a tensor that is somewhere else.
         flags += [~same_bits(result, copy).to(self.device) for result, copy in self._results]
-        return self._describe_damage(operands) if any(torch.stack(flags).tolist()) else None
+        held = bound.parameters if isinstance(bound, BoundModule) else {}
+        flags += [~same_bits(now, given) for now, given in held.values()]
+        return self._describe_damage(held, operands) if any(torch.stack(flags).tolist()) else None
 
-    def _describe_damage(self, operands: Operands) -> Verdict:
+    def _describe_damage(self, held: Mapping[str, tuple[torch.Tensor, torch.Tensor]], operands: Operands) -> Verdict:
+        for name, (now, given) in held.items():
+            if not bool(same_bits(now, given)):
+                return failure("input-modified", "guards", f"the call changed the module's {name}")
         for name, operand in operands.items():
             damage = operand.damage()
             if damage == "elements":

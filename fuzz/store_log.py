@@ -113,6 +113,15 @@ class StoreLog:
         place = int(np.argmax(differing if differing.any() else twice))
         return (int(before[place]) if by_another[place] else writer), bool(differing[place])
 
+    def other_writer(self, addresses: Addresses, width: int, *, writer: int, since: int) -> int | None:
+        """Return a program other than `writer`, with a number from `since` on, that stored one of these items."""
+        items = self._items(addresses, width)
+        if items is None:
+            return None
+        before = self._writer[items]
+        others = before[(before >= since) & (before != writer)]
+        return int(others[0]) if others.size else None
+
     def of(self, tensor: Any) -> Stores | None:
         """Return what is known of a tensor's elements; None if it does not lie in the region, or nothing is exact."""
         steps = [stride * (size - 1) for size, stride in zip(tensor.shape, tensor.stride(), strict=True)]

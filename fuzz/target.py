@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import torch
 
@@ -25,7 +25,12 @@ _DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
 _CONVOLUTION_OPTIONS: Final = ("stride", "padding", "dilation", "groups")
 _MODULE_SIGNATURE: Final = "(in_channels, out_channels, kernel_size, scale_factor)"
 
-Call = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], Any]
+
+class Call(Protocol):
+    """A target, bound to the options of a case: call it with x, weight and bias."""
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        """Return whatever the target returns."""
 
 
 class TargetError(Exception):
@@ -187,33 +192,48 @@ def _module_target(name: str, module_class: type[torch.nn.Module]) -> Target:
     _check_module(name, module_class)
 
     def bind(case: Case) -> Call:
-        modules: list[torch.nn.Module] = []
-
-        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
-            if not modules:
-                modules.append(_construct(module_class, case).to(device=x.device, dtype=x.dtype))
-            _set_parameters(name, modules[0], weight, bias)
-            return modules[0](x)
-
-        return call
+        return BoundModule(name, module_class, case)
 
     return Target(name, Abilities(kind="module"), bind)
+
+
+class BoundModule:
+    """A module, constructed by the first call; every call sets its parameters in place.
+
+    Args:
+        name: The target's name.
+        module_class: What to construct.
+        case: Decides the constructor's arguments.
+
+    Attributes:
+        parameters: By name, each parameter and what the last call put into it: a call must leave it there.
+    """
+
+    def __init__(self, name: str, module_class: type[torch.nn.Module], case: Case) -> None:
+        self.parameters: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._name, self._module_class, self._case = name, module_class, case
+        self._module: torch.nn.Module | None = None
+
+    def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        """Return what the module returns."""
+        if self._module is None:
+            self._module = _construct(self._module_class, self._case).to(device=x.device, dtype=x.dtype)
+        held = dict(zip(("weight", "bias"), _parameters(self._name, self._module), strict=True))
+        with torch.no_grad():
+            for name, given in (("weight", weight), ("bias", bias)):
+                parameter = held[name]
+                if parameter is not None:
+                    parameter.copy_(torch.zeros_like(parameter) if given is None else given)
+                    self.parameters[name] = parameter, parameter.clone()
+        if bias is not None and held["bias"] is None:
+            raise NotImplementedError("the module has no bias")
+        return self._module(x)
 
 
 def _construct(module_class: type[torch.nn.Module], case: Case) -> torch.nn.Module:
     kernel_size: int | tuple[int, int] = case.kh if case.kh == case.kw else (case.kh, case.kw)
     torch.manual_seed(case.seed % 2**63)
     return module_class(case.c_in, case.c_out, kernel_size, case.scale)
-
-
-def _set_parameters(name: str, module: torch.nn.Module, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-    weight_parameter, bias_parameter = _parameters(name, module)
-    with torch.no_grad():
-        weight_parameter.copy_(weight)
-        if bias_parameter is not None:
-            bias_parameter.copy_(torch.zeros_like(bias_parameter) if bias is None else bias)
-    if bias is not None and bias_parameter is None:
-        raise NotImplementedError("the module has no bias")
 
 
 def _check_module(name: str, module_class: type[torch.nn.Module]) -> None:

@@ -14,7 +14,7 @@ from fuzz.abilities import Abilities
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage
 from fuzz.interpreter import is_interpreting
-from fuzz.target import Call, Target
+from fuzz.target import BoundModule, Call, Target
 from fuzz.trial import run_trial
 from fuzz.verdict import Verdict
 
@@ -118,3 +118,65 @@ def test_a_violation_counts_even_where_the_candidate_catches_it() -> None:
             out.fill_(1.0)
 
     assert trial(launch).kind == "out-of-bounds-read"
+
+
+@triton.jit
+def minimum_in_place(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
+    """Every program lowers the same elements, without an atomic operation."""
+    offs = tl.arange(0, BLOCK)
+    mask = offs < size
+    lowest = tl.load(out_ptr + offs, mask=mask, other=0.0)
+    tl.store(out_ptr + offs, tl.minimum(lowest, tl.load(x_ptr + offs, mask=mask, other=0.0)), mask=mask)
+
+
+@triton.jit
+def atomic_minimum(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
+    """The same with one."""
+    offs = tl.arange(0, BLOCK)
+    tl.atomic_min(out_ptr + offs, tl.load(x_ptr + offs, mask=offs < size, other=0.0), mask=offs < size)
+
+
+@triton.jit
+def sum_undefined(x_ptr, out_ptr, size, BLOCK: tl.constexpr):
+    """Multiply what a masked load leaves undefined by zero."""
+    offs = tl.arange(0, BLOCK)
+    x = tl.load(x_ptr + offs, mask=offs < size)
+    tl.store(out_ptr + offs, 1.0 + tl.sum(tl.where(offs < size, 0.0, 0.0 * x)), mask=offs < size)
+
+
+def test_programs_that_lower_one_element_in_turn_race() -> None:
+    verdict = trial(lambda x, out: minimum_in_place[(2,)](x, out.fill_(2.0), SIZE, BLOCK=32))
+    assert (verdict.kind, verdict.lane) == ("race", "access"), verdict
+    assert "program (0, 0, 0) stored and program (1, 0, 0) read" in verdict.message
+
+
+def test_one_program_may_read_what_it_stored() -> None:
+    assert trial(lambda x, out: minimum_in_place[(1,)](x, out.fill_(2.0), SIZE, BLOCK=32)).status == "pass"
+
+
+def test_atomic_operations_do_not_race() -> None:
+    assert trial(lambda x, out: atomic_minimum[(3,)](x, out.fill_(2.0), SIZE, BLOCK=32)).status == "pass"
+
+
+def test_what_a_masked_load_leaves_undefined_is_not_zero() -> None:
+    verdict = trial(lambda x, out: sum_undefined[(1,)](x, out, SIZE, BLOCK=32))
+    assert verdict.kind == "unexpected-nan", verdict
+
+
+def test_a_module_that_changes_its_parameters_is_told() -> None:
+    class Module(torch.nn.Module):
+        def __init__(self, c_in: int, c_out: int, kernel_size: int, scale: float) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(c_in, c_out, kernel_size)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.conv.weight.abs_()
+            return self.conv(x).amin(dim=1, keepdim=True)
+
+    def bind(case: Case) -> Call:
+        return BoundModule("candidate", Module, case)
+
+    negative = Case(c_out=2, values="lattice", seed=1)
+    verdict = run_trial(Target("candidate", Abilities(kind="module"), bind), negative, CPU)
+    assert (verdict.kind, verdict.lane) == ("input-modified", "guards"), verdict
+    assert "the module's weight" in verdict.message
