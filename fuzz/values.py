@@ -132,16 +132,15 @@ def _impulse(case: Case, shapes: Shapes) -> Values:
 
 
 def _winner(case: Case, shapes: Shapes) -> Values:
-    """Each of up to 31 channels is the sole minimum wherever x holds its number.
+    """Each of up to 31 channels is the sole minimum wherever x holds its number; or one channel is, everywhere.
 
     With weight -2t and offset t² the value is (x - t)² - x², least for the channel whose t is x. The offset is the
     bias, or else a second input channel that holds 1. Further channels get an offset that never wins; the seed decides
     which, so that over seeds every channel, the last tile's too, wins somewhere.
     """
-    lattice = _lattice(case, shapes)
     channels, width = shapes["weight"][:2]
-    if not case.bias and width < 2:
-        return lattice
+    if (not case.bias and width < 2) or _words(case, 10, 1)[0] >> np.uint64(63):
+        return _sole_winner(case, shapes)
     order = np.argsort(_words(case, _STREAM["weight"], case.c_out), kind="stable")
     number = np.full(case.c_out, 16.0)
     number[order[:31]] = np.arange(min(31, case.c_out)) - 15.0
@@ -156,6 +155,23 @@ def _winner(case: Case, shapes: Shapes) -> Values:
         weight[:, 1, tap] = (number**2)[:channels]
         values["x"][:, 1 :: case.c_in // case.groups] = 1.0
     values["weight"] = weight.reshape(shapes["weight"])
+    return _toward_the_minimum(case, values, 1.0)
+
+
+def _sole_winner(case: Case, shapes: Shapes) -> Values:
+    """One channel is the minimum everywhere: for every other seed the last one, whose tile may hold nothing else.
+
+    x is positive and its weights are one below the least of all others, so that each of its sums is the lowest.
+    """
+    amplitude = _amplitude(case)
+    values = _each(shapes, lambda name, shape: _integers(case, name, shape, -amplitude, amplitude))
+    values["x"] = _integers(case, "x", shapes["x"], 1, amplitude)
+    word = _words(case, 11, 1)[0]
+    winner = -1 if word >> np.uint64(63) else int(word % np.uint64(case.c_out))
+    for name in ("weight", "bias"):
+        # A stride of 0 along the channels leaves one channel, which all of them are.
+        if name in values and len(values[name]) == case.c_out:
+            values[name][winner] = -amplitude - 1.0
     return _toward_the_minimum(case, values, 1.0)
 
 
