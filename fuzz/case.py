@@ -14,7 +14,7 @@ import msgspec
 
 from fuzz.layout import CONTIGUOUS, MAX_ELEMENTS, CaseError, Layout, arguments, check_layout, same, within
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _MAX_OPTION: Final = 2**20
 _MAX_SPRINKLES: Final = 2**20
 _MAX_EARLIER: Final = 64
@@ -146,6 +146,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def reduction_length(self) -> int:
         """Number of products in one output value of one channel."""
         return self.c_in // self.groups * self.kh * self.kw
+
+    @property
+    def calls(self) -> int:
+        """How often one trial calls the target."""
+        return 2 * (1 + len(self.earlier)) + (self.relation is not None)
 
     @property
     def multiplications(self) -> int:

@@ -28,6 +28,8 @@ _LATTICE_SUM: Final = {"float16": 2**14}
 _DEFAULT_LATTICE_SUM: Final = 2**22
 # bf16 has 8 significand bits: every integer up to 2^8 is exact in every dtype.
 _LARGEST_EXACT: Final = 2**8
+# Fewer positions than this hardly give each of 31 channels a place to win.
+_MANY_POSITIONS: Final = 62
 _STREAM: Final[dict[TensorName, int]] = {"x": 0, "weight": 1, "bias": 2}
 
 
@@ -119,7 +121,10 @@ def _negative(case: Case, shapes: Shapes) -> Values:
 
 
 def _impulse(case: Case, shapes: Shapes) -> Values:
-    """One 1 in every image, against weights that are all different: an index error names the element it took."""
+    """One 1 in every image, against weights that are all different: an index error names the element it took.
+
+    The weights of one channel, mostly the last, are below all others.
+    """
     values = _each(shapes, lambda name, shape: np.zeros(shape))
     if values["x"].size:
         images = values["x"].reshape(shapes["x"][0], -1)
@@ -128,6 +133,9 @@ def _impulse(case: Case, shapes: Shapes) -> Values:
     weight = values["weight"].reshape(-1)
     shift = int(_words(case, _STREAM["weight"], 1)[0] % np.uint64(_LARGEST_EXACT))
     weight[:] = -1.0 - (np.arange(weight.size) + shift) % (_LARGEST_EXACT - 1)
+    taps = weight.reshape(len(values["weight"]), -1)
+    # Below all others and still exact: even numbers up to twice as many.
+    taps[_chosen_channel(case, len(taps))] = -_LARGEST_EXACT - 2.0 * (np.arange(taps.shape[1]) % (_LARGEST_EXACT // 2))
     return _toward_the_minimum(case, values, 1.0)
 
 
@@ -139,7 +147,8 @@ def _winner(case: Case, shapes: Shapes) -> Values:
     which, so that over seeds every channel, the last tile's too, wins somewhere.
     """
     channels, width = shapes["weight"][:2]
-    if (not case.bias and width < 2) or _words(case, 10, 1)[0] >> np.uint64(63):
+    positions = math.prod(shapes["x"][dim] for dim in (0, 2, 3))
+    if (not case.bias and width < 2) or positions < _MANY_POSITIONS or _words(case, 10, 1)[0] >> np.uint64(63):
         return _sole_winner(case, shapes)
     order = np.argsort(_words(case, _STREAM["weight"], case.c_out), kind="stable")
     number = np.full(case.c_out, 16.0)
@@ -158,20 +167,24 @@ def _winner(case: Case, shapes: Shapes) -> Values:
     return _toward_the_minimum(case, values, 1.0)
 
 
+def _chosen_channel(case: Case, channels: int) -> int:
+    """Return the last channel for three seeds of four, whose tile may hold nothing else, and else any."""
+    word = _words(case, 11, 1)[0]
+    return int(word % np.uint64(channels)) if word >> np.uint64(62) == 0 else channels - 1
+
+
 def _sole_winner(case: Case, shapes: Shapes) -> Values:
-    """One channel is the minimum everywhere: for every other seed the last one, whose tile may hold nothing else.
+    """One channel is the minimum everywhere.
 
     x is positive and its weights are one below the least of all others, so that each of its sums is the lowest.
     """
     amplitude = _amplitude(case)
     values = _each(shapes, lambda name, shape: _integers(case, name, shape, -amplitude, amplitude))
     values["x"] = _integers(case, "x", shapes["x"], 1, amplitude)
-    word = _words(case, 11, 1)[0]
-    winner = -1 if word >> np.uint64(63) else int(word % np.uint64(case.c_out))
     for name in ("weight", "bias"):
         # A stride of 0 along the channels leaves one channel, which all of them are.
         if name in values and len(values[name]) == case.c_out:
-            values[name][winner] = -amplitude - 1.0
+            values[name][_chosen_channel(case, case.c_out)] = -amplitude - 1.0
     return _toward_the_minimum(case, values, 1.0)
 
 

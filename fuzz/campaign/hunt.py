@@ -20,7 +20,7 @@ import msgspec
 from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import Census, arithmetic_name
 from fuzz.campaign.drawing import draw_and_climb
-from fuzz.campaign.investigation import HANG_SECONDS, Investigation
+from fuzz.campaign.investigation import Investigation, hang_seconds
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.store import Failure, Store, read_cases, read_summary
@@ -31,7 +31,7 @@ from fuzz.verdict import Verdict
 
 # A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect; shrinking
 # goes by a shorter one, since every step of a hang costs all of it.
-_CASE_SECONDS: Final = 10.0
+_CALL_SECONDS: Final = 5.0
 _SHRINK_SECONDS: Final = 4.0
 # Calls start small and grow until one is slow: on the interpreter, kernels differ in speed by a factor of a thousand.
 _FIRST_EFFORT: Final = 1 / 4
@@ -218,9 +218,9 @@ class Hunt:
             if case in self._seen:
                 return None
             self._seen.add(case)
-        verdict = self._run(isolated, case, _CASE_SECONDS, purpose)
+        verdict = self._run(isolated, case, _CALL_SECONDS * case.calls, purpose)
         if verdict.kind == "timeout" and not self.bugs.has("timeout"):
-            verdict = self._run(isolated, case, HANG_SECONDS, "hang?")
+            verdict = self._run(isolated, case, hang_seconds(case), "hang?")
         with self._lock:
             self.census.add(case, verdict)
             found_at = self.census.cases, self.elapsed

@@ -14,8 +14,8 @@ from fuzz.facets import Attribute, attributes, causes
 from fuzz.shrinking import Shrinker
 from fuzz.verdict import Verdict
 
-# A call that takes longer than this hangs.
-HANG_SECONDS: Final = 30.0
+# A small call that takes longer than this hangs; on the interpreter it takes hundredths of a second.
+_HANG_SECONDS: Final = 15.0
 
 Run = Callable[[Case, float, str], Verdict]
 
@@ -72,9 +72,9 @@ class Investigation:
             case, lambda other: self._judge(other).manifestation == verdict.manifestation, self.may_go_on
         ).shrink()
         if verdict.kind == "timeout" and shrunk != case:
-            self._judged[shrunk] = self.run(shrunk, HANG_SECONDS, "hang?")
+            self._judged[shrunk] = self.run(shrunk, hang_seconds(shrunk), "hang?")
             if not self._judged[shrunk].failed:
-                shrunk = case
+                return None  # merely slow: what hangs goes on hanging however small the call becomes
         return self._describe(shrunk, verdict.manifestation)
 
     def _judge(self, case: Case) -> Verdict:
@@ -105,3 +105,8 @@ class Investigation:
     def _describe(self, case: Case, manifestation: str) -> Finding:
         found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)
         return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), found)
+
+
+def hang_seconds(case: Case) -> float:
+    """Return the time after which a trial counts as hanging."""
+    return _HANG_SECONDS * case.calls

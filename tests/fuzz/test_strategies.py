@@ -173,7 +173,7 @@ def test_every_family_is_drawn_in_every_dtype(dtype: Dtype) -> None:
 def test_most_draws_differ() -> None:
     """A case that was drawn before finds nothing new; draws that decide nothing make such cases."""
     different = len({encode_case(case) for case in everything()})
-    assert different > 0.55 * DRAWS, f"only {different} of {DRAWS} drawn cases are different ones"
+    assert different > 0.5 * DRAWS, f"only {different} of {DRAWS} drawn cases are different ones"
 
 
 def test_most_calls_are_small() -> None:

@@ -74,7 +74,7 @@ def test_a_case_always_gives_the_same_bits(case: Case) -> None:
 PINNED: dict[Family, str] = {
     "ones": "b9b6485cc119c8b25689a184890b5247",
     "lattice": "42fb4d958df2dbe52957ed8d4c7cbe77",
-    "impulse": "208c7317df2aecc6281adf8b7c82e713",
+    "impulse": "29177c30956f06c53460a062b21ff690",
     "winner": "769946ae56495e8433f10f9ef157c30d",
     "positive": "d04373aaa55dce8b0fbaeac7fb7342a9",
     "negative": "f398f209790bef6fecf9616e781dc629",
@@ -157,12 +157,11 @@ def test_every_family_is_finite_in_every_dtype(family: Family, dtype: Dtype) -> 
 @settings(max_examples=20)
 @given(data=st.data())
 def test_lattices_are_exact(family: Family, data: st.DataObject) -> None:
-    """Integers of at most 8 bits whose sums stay below 2^24: the same in every dtype, order and precision."""
+    """Integers of at most 8 significant bits whose sums stay below 2^24: the same in every dtype, order and precision."""
     case = data.draw(with_family(family).filter(has_output))
     values = drawn(case)
     for name, array in values.items():
         assert (array == np.round(array)).all(), f"{name} holds a fraction"
-        assert np.abs(array).max() <= 256, f"{name} holds {np.abs(array).max()}, bf16 is exact up to 256"
         assert (rounded(case, values)[name].double().numpy() == array).all(), f"{case.dtype} rounds {name}"
     top = float(convolved(case, rounded(case, values), magnitude=True).max())
     assert top < 2**24, f"the sum of magnitudes reaches {top}, fp32 is exact below 2^24"

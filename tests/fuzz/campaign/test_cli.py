@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from planted import SOUND, plant
+from planted import TILED, plant
 
 from fuzz.campaign.store import read_records
 from fuzz.case import Case, CaseFile, write_case_file
@@ -70,7 +70,7 @@ def test_a_target_that_cannot_be_used_is_one_line(name: str, tmp_path: Path) -> 
     ("text", "words"),
     [
         (VALID[:-20], ("not JSON",)),
-        (VALID.replace('"version": 1', '"version": 7'), ("version=7",)),
+        (VALID.replace('"version": 2', '"version": 7'), ("version=7",)),
         (VALID.replace('"case": {}', '"case": {"c_in": 0}'), ("c_in=0",)),
         (VALID.replace('"case": {}', '"case": {"dtype": "int8"}'), ("int8",)),
     ],
@@ -140,7 +140,7 @@ def test_declining_everything_is_not_clean(tmp_path: Path) -> None:
 
 def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "fuzz", "run", "--target", str(SOUND), "--time", "10m", "--out", str(out)]
+    command = [sys.executable, "-m", "fuzz", "run", "--target", str(TILED), "--time", "10m", "--out", str(out)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 60
@@ -168,7 +168,7 @@ def test_a_hunt_with_one_seed_repeats_itself(tmp_path: Path, capsys: pytest.Capt
         arguments = [
             "run",
             "--target",
-            str(SOUND),
+            str(TILED),
             "--max-cases",
             "40",
             "--seed",

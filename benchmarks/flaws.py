@@ -1,0 +1,208 @@
+"""How much of what is wrong the suite finds, and whether it accuses what is right.
+
+`python benchmarks/flaws.py` hunts every planted flaw (`tests/planted`), each by a hunt of its own that replays nothing;
+`python benchmarks/flaws.py --sound` hunts the sound kernels. What was measured goes to docs/measurements, and
+docs/flaws.md is written from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from flaws_table import table
+
+from fuzz.campaign.hunt import Hunt
+from fuzz.campaign.isolation import InfrastructureError, UsageError
+from fuzz.campaign.plan import Plan
+from fuzz.campaign.store import read_case, read_records
+from fuzz.case import Case, encode_case
+from fuzz.verdict import Verdict
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from planted import PLANTED, SOUND, plant, plant_sound  # noqa: E402  # the tests' folder is no installed package
+
+_MEASUREMENTS: Final = ROOT / "docs" / "measurements"
+_TABLE: Final = ROOT / "docs" / "flaws.md"
+_SECONDS: Final = {"flaws": 60.0, "sound": 300.0}
+
+Result = dict[str, Any]
+Limits = dict[str, Any]
+Measure = Callable[[str, int, Path, Limits], Result]
+
+
+def main() -> int:
+    """Measure, write down what was measured, and return 1 if a flaw was missed or a sound kernel accused."""
+    options = _options()
+    known, measure = (SOUND, measure_sound) if options.sound else (PLANTED, measure_flaw)
+    names = options.only or list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        sys.stderr.write(f"flaws: there is none called {unknown[0]}\n")
+        return 2
+    half = "sound" if options.sound else "flaws"
+    limits = {"seconds": options.seconds or _SECONDS[half], "device": options.device}
+    document = {**_circumstances(options.device), "seconds": limits["seconds"], "seeds": options.seeds, "results": []}
+    tasks = [(name, seed) for name in names for seed in range(1, options.seeds + 1)]
+    file = options.json or (None if options.only else _MEASUREMENTS / f"{half}.json")
+    for result in _measured(measure, tasks, limits, options.jobs):
+        document["results"].append(result)
+        sys.stdout.write(f"{_line(result)}\n")
+        sys.stdout.flush()
+        if file:
+            # After each one, so that an interrupted measurement keeps what it has.
+            _write(file, json.dumps(document, indent=1, ensure_ascii=False))
+    if options.table or not options.only:
+        _write_table(options.table or _TABLE, {half: document})
+    return int(any("error" in result or result["found"] == options.sound for result in document["results"]))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--sound", action="store_true", help="hunt the sound kernels instead")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these alone; writes no file unless it is named")
+    parser.add_argument("--seconds", type=float, help="length of one hunt: 60, for sound kernels 300")
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="hunts of each, with the seeds 1 to N")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cpu is Triton's interpreter")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="hunts at a time")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the measurements go")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="where the table goes: docs/flaws.md")
+    return parser.parse_args()
+
+
+def _measured(measure: Measure, tasks: list[tuple[str, int]], limits: Limits, jobs: int) -> Iterable[Result]:
+    def one(task: tuple[str, int]) -> Result:
+        with tempfile.TemporaryDirectory() as folder:
+            return measure(*task, Path(folder), limits)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(one, tasks)
+
+
+def measure_flaw(name: str, seed: int, folder: Path, limits: Limits) -> Result:
+    """Hunt one planted flaw until it is found and shrunk, or the time is up."""
+    flaw = PLANTED[name]
+    result: Result = {"name": name, "room": flaw.room, "base": flaw.base, "wrong": flaw.wrong, "seed": seed}
+    plan = Plan(
+        target=str(plant(name, folder)),
+        out=folder / "out",
+        seed=seed,
+        workers=2,
+        dtypes=flaw.dtypes,
+        exit_first=True,
+        **limits,
+    )
+    return {**result, **_hunted(plan)}
+
+
+def measure_sound(name: str, seed: int, folder: Path, limits: Limits) -> Result:
+    """Hunt one sound kernel for as long as the time lasts."""
+    sound = SOUND[name]
+    plan = Plan(
+        target=str(plant_sound(name, folder)),
+        out=folder / "out",
+        seed=seed,
+        dtypes=sound.dtypes,
+        **limits,
+    )
+    return {"name": name, "base": sound.base, "way": sound.way, "seed": seed, **_hunted(plan)}
+
+
+def _hunted(plan: Plan) -> Result:
+    hunt = Hunt(plan)
+    try:
+        hunt.run()
+    except (UsageError, InfrastructureError) as error:
+        return {"found": False, "tried": 0, "error": str(error), "failures": []}
+    failures = []
+    for failure in hunt.failures.values():
+        case = read_case(plan.out / failure.case_file).case
+        verdict = _verdict_on(case, plan.out)
+        failures.append(
+            {
+                "cases": failure.cases_to_find,
+                "seconds": failure.seconds_to_find,
+                "lane": verdict.lane,
+                "kind": verdict.kind,
+                "bucket": failure.bucket,
+                "message": failure.message.replace(str(plan.out.parent), ""),
+                "case": json.loads(encode_case(case)),
+            }
+        )
+    census = hunt.census
+    return {
+        "found": bool(failures),
+        "tried": census.cases,
+        "declined": census.declined.total(),
+        "elapsed": round(hunt.elapsed, 1),
+        "worst_error_ratio": dict(sorted(census.worst_error_ratio.items())),
+        "failures": failures,
+    }
+
+
+def _verdict_on(case: Case, out: Path) -> Verdict:
+    """Return the last failing verdict on a case in the records of a hunt."""
+    written = json.loads(encode_case(case))
+    verdicts = [
+        msgspec.convert(record["verdict"], Verdict)
+        for record in read_records(out / "records.jsonl")
+        if record["event"] == "trial" and record["case"] == written
+    ]
+    return next(verdict for verdict in reversed(verdicts) if verdict.failed)
+
+
+def _line(result: Result) -> str:
+    if "error" in result:
+        return f"{result['name']}: {result['error']}"
+    keys = ("cases", "seconds", "lane", "kind", "bucket", "case")
+    found = [" · ".join(str(failure[key]) for key in keys) for failure in result["failures"]]
+    return f"{result['name']}: {' | '.join(found) or 'nothing'} ({result['tried']} tried in {result['elapsed']} s)"
+
+
+def _circumstances(device: str) -> Result:
+    return {
+        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0))},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "triton", "numpy", "hypothesis")},
+        },
+        "device": "Triton's interpreter" if device == "cpu" else "a GPU",
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _write_table(file: Path, measured: dict[str, Result]) -> None:
+    """Write the table of what was measured now, and of the other half as it was measured last."""
+    for half in ("flaws", "sound"):
+        kept = _MEASUREMENTS / f"{half}.json"
+        if half not in measured and kept.exists():
+            measured[half] = json.loads(kept.read_text())
+    _write(file, table(measured.get("flaws"), measured.get("sound")))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
