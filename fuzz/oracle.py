@@ -162,7 +162,10 @@ def admissible(
     scaled = _scale(sums, scale)
     low, high = scaled.low, scaled.high
     if not exact:
-        fold = rules.smallest * (case.reduction_length * _largest(convolution.operands[0]) + 2) + rules.flush
+        # The scale may be multiplied into the weight first: then the weight and each scaled product may underflow.
+        length = case.reduction_length
+        fold = rules.smallest * length * _largest(convolution.operands[0])
+        fold += max(rules.smallest, rules.flush) * (length + 4)
         low = _widen(low, -2 * rules.addition, -fold)
         high = _widen(high, 2 * rules.addition, fold)
     low, high = torch.where(scaled.nan, torch.inf, low), torch.where(scaled.nan, torch.inf, high)

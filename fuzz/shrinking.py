@@ -89,7 +89,8 @@ class Shrinker:
             changed = msgspec.structs.replace(base, **changes)
         except CaseError:
             return False
-        seeds = (changed.seed, *(seed for seed in _SEEDS if seed < changed.seed or seed < self.case.seed))
+        # With other numbers a simpler case may fail, too; the seed by itself only ever goes down.
+        seeds = (changed.seed,) if changes.keys() == {"seed"} else (changed.seed, *_SEEDS)
         for candidate in dict.fromkeys(msgspec.structs.replace(changed, seed=seed) for seed in seeds):
             if candidate != self.case and self._fails(candidate):
                 self.case = candidate
