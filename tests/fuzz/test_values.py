@@ -157,7 +157,7 @@ def test_every_family_is_finite_in_every_dtype(family: Family, dtype: Dtype) -> 
 @settings(max_examples=20)
 @given(data=st.data())
 def test_lattices_are_exact(family: Family, data: st.DataObject) -> None:
-    """Integers of at most 8 significant bits whose sums stay below 2^24: the same in every dtype, order and precision."""
+    """At most 8 significant bits, and sums below 2^24: the same in every dtype, order and precision."""
     case = data.draw(with_family(family).filter(has_output))
     values = drawn(case)
     for name, array in values.items():
