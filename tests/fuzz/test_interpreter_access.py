@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import linecache
 from pathlib import Path
@@ -31,7 +32,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-HAS_BLOCK_POINTERS = hasattr(triton.runtime.interpreter.InterpreterBuilder, "create_make_block_ptr")
+# Loaded by Triton itself only where it interprets.
+INTERPRETER = importlib.import_module("triton.runtime.interpreter")
+HAS_BLOCK_POINTERS = hasattr(INTERPRETER.InterpreterBuilder, "create_make_block_ptr")
 HAS_ATOMIC_STORE = hasattr(tl, "atomic_store")
 
 
@@ -392,7 +395,7 @@ class TestSoundAccesses:
         assert recorder.coverage == before
 
     def test_everything_is_restored_even_after_a_refusal(self) -> None:
-        interpreter = triton.runtime.interpreter
+        interpreter = INTERPRETER
         names = ("_interpreter", "TritonSemantic", "GridExecutor", "InterpreterBuilder")
         owners = (interpreter, *(getattr(interpreter, name) for name in names))
         before = [dict(vars(owner)) for owner in owners]
