@@ -560,8 +560,8 @@ class TestCoverage:
         operands, recorder = build(case, poison="nan", device=torch.device("cpu")), AccessRecorder(Memory())
         with faithful(round_dot_operands=False, recorder=recorder), torch.no_grad():
             target.bind(case)(operands["x"].tensor, operands["weight"].tensor, None)
-        source = ROOT / "fused" / "conv_scale_min.py"
-        shared = {entry.text: entry.executions for entry in recorder.coverage if entry.file == str(source)}
+        source = inspect.getsourcefile(importlib.import_module("fused.conv_scale_min"))
+        shared = {entry.text: entry.executions for entry in recorder.coverage if entry.file == source}
         assert [text for text, executions in shared.items() if not executions] == [
             "bias = tl.load(bias_ptr + channel * stride_b, mask=mask_n, other=0.0).to(accumulator)"
         ]
