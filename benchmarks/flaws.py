@@ -25,7 +25,7 @@ from flaws_table import table
 from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.campaign.plan import Plan
-from fuzz.campaign.store import read_case, read_records
+from fuzz.campaign.store import read_case, read_records, write
 from fuzz.case import Case, encode_case
 from fuzz.verdict import Verdict
 
@@ -199,9 +199,7 @@ def _write_table(file: Path, measured: dict[str, Result]) -> None:
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
-    beside.replace(path)
+    write(path, text.rstrip("\n") + "\n")
 
 
 if __name__ == "__main__":

@@ -45,12 +45,13 @@ def _make(
         return session.call(bound, operands)
     if step == "contents":
         return _with_other_contents(session, case, bound, operands, numbers)
+    other = _changed(case, step, session.target.abilities)
+    if other is None:
+        return None
     if step in ("scale", "dtype"):
         # What a module is constructed with cannot change between its calls: it is another module of the same class.
-        other = _changed(case, step, session.target.abilities)
-        return session.call(session.target.bind(other), session.place(other, numbers_of(other))) if other else None
-    other = _changed(case, step, session.target.abilities)
-    return session.call(bound, session.place(other, numbers_of(other))) if other else None
+        bound = session.target.bind(other)
+    return session.call(bound, session.place(other, numbers_of(other)))
 
 
 def _with_other_contents(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Outcome:

@@ -17,6 +17,7 @@ from fuzz.guards import AllocationGuard
 from fuzz.interpreter import faithful, recorded
 from fuzz.interpreter_access import AccessRecorder
 from fuzz.memory import Flags, Memory, Region
+from fuzz.store_log import Stores
 from fuzz.target import BoundModule, Call, Target, TargetError
 from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, lay_out, poison_value
 from fuzz.verdict import Kind, Verdict, failure
@@ -115,13 +116,14 @@ class Session:
             except (Exception, SystemExit) as raised:
                 error = raised
         seconds = time.perf_counter() - started
+        stores = self._recorder.stores(output) if self._recorder and isinstance(output, torch.Tensor) else None
         # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
-        damage = self._wrong_access(output) or (self._damage(bound, operands) if error is None else None)
+        damage = self._wrong_access(output, stores) or (self._damage(bound, operands) if error is None else None)
         if isinstance(output, torch.Tensor):
             self._results.append((output, output.clone()))
-        return Outcome(output, error, seconds, damage, *self._race(output))
+        return Outcome(output, error, seconds, damage, *_race(output, stores))
 
-    def _wrong_access(self, output: Any) -> Verdict | None:
+    def _wrong_access(self, output: Any, known: Stores | None) -> Verdict | None:
         if self._recorder is None:
             return None
         seen = self._recorder.violation
@@ -130,7 +132,6 @@ class Session:
             return failure(kind, "access", str(seen))
         if self._recorder.race:
             return failure("race", "access", self._recorder.race)
-        known = self._recorder.stores(output) if isinstance(output, torch.Tensor) else None
         if known is None:
             return None
         if not known.stored.all() and any(guard.is_uninitialised(output) for guard in self._guards):
@@ -139,14 +140,6 @@ class Session:
             )
             return failure("unwritten", "access", message)
         return None
-
-    def _race(self, output: Any) -> tuple[torch.Tensor | None, str]:
-        known = self._recorder.stores(output) if self._recorder and isinstance(output, torch.Tensor) else None
-        if known is None or known.example is None or not known.differing.any():
-            return None, ""
-        bits = torch.from_numpy(known.lost.view(f"i{known.lost.itemsize}"))
-        lost = torch.where(torch.from_numpy(known.differing), bits.view(output.dtype), output)
-        return lost, f"{_first(known.differing)} was {known.example}"
 
     def _damage(self, bound: Call, operands: Operands) -> Verdict | None:
         # One question to the device for everything: asking is what takes time there, above all where others ask, too.
@@ -171,6 +164,15 @@ class Session:
         if any(guard.overwritten() for guard in self._guards):
             return failure("out-of-bounds-write", "guards", "the call wrote past an end of memory that it allocated")
         return failure("result-modified", "state", "the call changed the result of an earlier call")
+
+
+def _race(output: Any, known: Stores | None) -> tuple[torch.Tensor | None, str]:
+    """Return the output with the values that were lost to a second store, and the programs that stored them."""
+    if known is None or known.example is None or not known.differing.any():
+        return None, ""
+    bits = torch.from_numpy(known.lost.view(f"i{known.lost.itemsize}"))
+    lost = torch.where(torch.from_numpy(known.differing), bits.view(output.dtype), output)
+    return lost, f"{_first(known.differing)} was {known.example}"
 
 
 def _first(flags: Flags) -> str:

@@ -50,14 +50,12 @@ class Operand:
         storage: 1-D, the whole allocation.
         before: 1-D copy of `storage`.
         stored: The elements of the view, each once: `tensor` without the dimensions of stride 0.
-        span: First and last entry of `storage`, exclusive, of the parent that the view lies in: not the red zones.
     """
 
     tensor: torch.Tensor
     storage: torch.Tensor
     before: torch.Tensor
     stored: torch.Tensor
-    span: tuple[int, int]
 
     @property
     def element(self) -> torch.Tensor:
@@ -73,16 +71,18 @@ class Operand:
 
     def changed(self) -> torch.Tensor:
         """0-d bool on the tensor's device: whether any byte of the storage has changed since the operand was filled."""
-        bits = _BITS[self.storage.element_size()]
-        return (self.storage.view(bits) != self.before.view(bits)).any()
+        return self._changed_entries().any()
 
     def damage(self) -> Literal["", "elements", "surroundings"]:
         """Say what has changed in the storage since the operand was filled, comparing bytes."""
-        bits = _BITS[self.storage.element_size()]
-        changed = self.storage.view(bits) != self.before.view(bits)
+        changed = self._changed_entries()
         if not bool(changed.any()):
             return ""
         return "elements" if bool((changed & self.element).any()) else "surroundings"
+
+    def _changed_entries(self) -> torch.Tensor:
+        bits = _BITS[self.storage.element_size()]
+        return self.storage.view(bits) != self.before.view(bits)
 
 
 Operands = dict[TensorName, Operand]
@@ -153,5 +153,4 @@ def _operand(
         storage=storage,
         before=storage.clone(),
         stored=stored,
-        span=(red_zone, red_zone + extent),
     )

@@ -47,8 +47,7 @@ def sanitize(case: Case, target: str, tool: str) -> Sanitized:
     """Run a case under one of the sanitizer's tools.
 
     Raises:
-        UsageError: There is no sanitizer or no CUDA device.
-        InfrastructureError: The sanitizer left no report.
+        UsageError: There is no sanitizer, no CUDA device, or no summary in what the sanitizer wrote.
     """
     program = shutil.which("compute-sanitizer")
     if program is None:
