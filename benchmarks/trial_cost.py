@@ -114,7 +114,7 @@ def parts(target: Any, cases: list[Any], device: Any) -> Iterator[tuple[str, lis
         operands = full_tensors(case, numbers)
         truth = timed(
             "truth and bounds",
-            lambda case=case, operands=operands: admissible(case, *operands, precision="tf32", rounds_once=True),
+            lambda case=case, operands=operands: admissible(case, *operands, precision="tf32", in_order=True),
         )
         with machine(case, device):
             session, bound = Session(target, device, "finite"), target.bind(case)

@@ -26,7 +26,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
         precision: Takes `precision=None`, or the name of a precision.
         configs: Names of its launch configurations, for targets that take `config=None`.
         every_dtype: Promises every dtype; others are tried in float32 unless the user asks for more.
-        rounds_once: Promises a single rounding, at the end, for half-precision dtypes.
+        in_order: Promises the operation's own order: sums, then the scale, then one rounding. Others may scale the
+            weight first, or round half-precision sums on the way.
         reproducible: Promises that a position's bits do not depend on the other positions, on the order of channels or
             on the memory layout, given one launch configuration.
     """
@@ -37,7 +38,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     precision: bool = False
     configs: tuple[str, ...] = ()
     every_dtype: bool = False
-    rounds_once: bool = False
+    in_order: bool = False
     reproducible: bool = False
 
     @property

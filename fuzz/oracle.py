@@ -1,10 +1,7 @@
 """Truth and error model → admissible interval per element → `Verdict`.
 
-**Exact lane.** Where every operand is a small integer times a power of two (at most 8 significand bits, so exact in
-bf16, fp16 and tf32), every partial sum stays below 2^24 units, scale is zero or a power of two and nothing comes
-near overflow or underflow, every sound implementation gives the same bits whatever its order or precision: rounding is
-monotone, so it commutes with min, and scaling by a power of two commutes with rounding. `_is_exact` proves this from
-the operands of each case; then only `round(truth)` is admissible.
+**Exact lane.** Where `fuzz.exactness` proves that every sound implementation gives the same bits, only `round(truth)`
+is admissible.
 
 **Interval lane.** Otherwise, with z_c the truth of channel c, A_c = Σ|x|·|w| + |b|, K products and n = K + 2 roundings,
 the accumulated value is within
@@ -14,77 +11,30 @@ the accumulated value is within
 of the truth (Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1, for any order of summation). u_op is
 the relative rounding of an operand and u_acc that of an addition: 2^-23 and not 2^-24 in float32, because tensor cores
 truncate when they align (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 2021). η covers underflow. Scaling
-adds one more relative rounding. Both ends are rounded outwards to the output's dtype, and the interval of a minimum
-is the minimum of the intervals, since min is monotone in each argument.
+adds one more relative rounding. What is computed is rounded to the output's dtype, to nearest, and so are both ends:
+rounding is monotone. The interval of a minimum is the minimum of the intervals, since min is monotone, too.
+
+**Other orders.** An implementation that does not promise the operation's own order may multiply the scale into weight
+and bias first, and may round the convolution to the dtype before it adds the bias and before it scales. The interval
+is the hull of all of these.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import torch
 
+from fuzz.arithmetic import Arithmetic, PrecisionClass, arithmetic
 from fuzz.case import Case
+from fuzz.exactness import is_exact, largest
 from fuzz.reference import Convolution, NonFinite, convolve, reference
 from fuzz.tensors import TORCH_DTYPE
 
-PrecisionClass = Literal["ieee", "tf32"]
-
 # Makes up for the roundings of the bound's own float64 arithmetic: about ten operations of 2^-53 each.
 _INFLATION: Final = 1.0 + 2.0**-40
-_EXACT_BITS: Final = 8
-_EXACT_SUM_BITS: Final = 24
-# Zeros are multiples of any power of two, also of one above every exponent.
-_EVERY_UNIT: Final = 2048
-# Keeps weight·scale, which an implementation may form first, as exact as the products themselves.
-_EXACT_SCALE_BITS: Final = 30
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """The arithmetic that an implementation is allowed.
-
-    Attributes:
-        operand: u_op, relative rounding of an operand of a product.
-        addition: u_acc, relative rounding of an addition, a product or the scaling.
-        accumulator: Type of the sums.
-        flush: Magnitudes below this may be taken for zero.
-    """
-
-    operand: float
-    addition: float
-    accumulator: torch.dtype
-    flush: float
-
-    @property
-    def smallest(self) -> float:
-        """Smallest subnormal number of the accumulator."""
-        return 2.0**-1074 if self.accumulator == torch.float64 else 2.0**-149
-
-    @property
-    def largest(self) -> float:
-        """Largest finite number of the accumulator."""
-        return torch.finfo(self.accumulator).max
-
-
-_TINY32: Final = 2.0**-126
-_FLOAT64: Final = Arithmetic(operand=0.0, addition=2.0**-52, accumulator=torch.float64, flush=0.0)
-_IEEE32: Final = Arithmetic(operand=0.0, addition=2.0**-23, accumulator=torch.float32, flush=0.0)
-# Hardware truncates to tf32, 2^-10; and neither tf32 nor bf16 units are bound to keep float32's subnormals: the bf16
-# dot-product instructions of CPUs, which PyTorch uses, flush them.
-_TF32: Final = Arithmetic(operand=2.0**-10, addition=2.0**-23, accumulator=torch.float32, flush=_TINY32)
-_BFLOAT16: Final = Arithmetic(operand=0.0, addition=2.0**-23, accumulator=torch.float32, flush=_TINY32)
-
-
-def arithmetic(case: Case, precision: PrecisionClass) -> Arithmetic:
-    """Return what the case's dtype and precision class allow."""
-    if case.dtype == "float64":
-        return _FLOAT64
-    if case.dtype == "bfloat16":
-        return _BFLOAT16
-    return _TF32 if case.dtype == "float32" and precision == "tf32" else _IEEE32
 
 
 @dataclass(frozen=True)
@@ -131,7 +81,7 @@ def admissible(
     bias: torch.Tensor | None,
     *,
     precision: PrecisionClass,
-    rounds_once: bool,
+    in_order: bool,
 ) -> Admissible:
     """Return what the output of a case may be.
 
@@ -141,8 +91,8 @@ def admissible(
         weight: `[c_out, c_in/groups, kh, kw]`.
         bias: `[c_out]` or None.
         precision: How products of float32 operands may be rounded.
-        rounds_once: Whether the target keeps half-precision results in float32 until the end. If not, the convolution
-            may be rounded to the dtype before it is scaled, as in PyTorch.
+        in_order: Whether the target promises the operation's own order: sums, in the accumulator's type, then the
+            scale, then one rounding.
 
     Raises:
         RejectedError: PyTorch does not accept this call.
@@ -151,23 +101,22 @@ def admissible(
     dtype = TORCH_DTYPE[case.dtype]
     scale = case.scale if case.dtype == "float64" else torch.tensor(case.scale, dtype=torch.float32).item()
     convolution = reference(case, x, weight, bias)
-    exact = _is_exact(case, convolution, rules, scale)
+    exact = is_exact(case, convolution, rules, scale, in_order=in_order)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
     sums = _Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
-    # An implementation may scale the weight first: then the products overflow where only the scaled sum would.
-    reach = max(1.0, abs(scale)) if math.isfinite(scale) else 1.0
+    if not in_order and not exact and dtype != rules.accumulator:
+        sums = _hull_of_rounding(sums, convolution, slack, dtype)
+    # Products overflow where only the scaled sum would if the scale comes first.
+    reach = 1.0 if in_order or not math.isfinite(scale) else max(1.0, abs(scale))
     sums = _special(sums, convolution, rules.largest / reach, slack)
-    if not rounds_once and not exact:
-        sums = _hull_of_rounding(sums, dtype)
     scaled = _scale(sums, scale)
+    if not in_order:
+        scaled = _scaled_first(scaled, convolution, rules, scale)
     low, high = scaled.low, scaled.high
     if not exact:
-        # The scale may be multiplied into the weight first: then the weight and each scaled product may underflow.
-        length = case.reduction_length
-        fold = rules.smallest * length * _largest(convolution.operands[0])
-        fold += max(rules.smallest, rules.flush) * (length + 4)
-        low = _widen(low, -2 * rules.addition, -fold)
-        high = _widen(high, 2 * rules.addition, fold)
+        lost = _scaling_error(case, convolution, rules, in_order=in_order)
+        low = _widen(low, -2 * rules.addition, -lost)
+        high = _widen(high, 2 * rules.addition, lost)
     low, high = torch.where(scaled.nan, torch.inf, low), torch.where(scaled.nan, torch.inf, high)
     # The sum over finite terms, unless infinities make something else of the channel.
     truth, winner = (convolution.value * scale).clamp(low, high).min(dim=1, keepdim=True)
@@ -177,33 +126,17 @@ def admissible(
         winner=winner,
         below=truth - low,
         above=high - truth,
-        low=low.to(dtype).double() if exact else round_down(low, dtype),
-        high=high.to(dtype).double() if exact else round_up(high, dtype),
+        low=low.to(dtype).double(),
+        high=high.to(dtype).double(),
         nan_required=scaled.nan.any(dim=1, keepdim=True),
         nan_allowed=(scaled.nan | scaled.maybe_nan).any(dim=1, keepdim=True),
         exact=exact,
     )
 
 
-def round_down(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return the largest number of `dtype` that is at most `value`, or one below it, as float64."""
-    rounded = value.to(dtype)
-    lower = torch.nextafter(rounded, torch.full_like(rounded, -torch.inf))
-    return torch.where(rounded.double() > value, lower, rounded).double()
-
-
-def round_up(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Return the smallest number of `dtype` that is at least `value`, or one above it, as float64."""
-    return -round_down(-value, dtype)
-
-
 def _widen(end: torch.Tensor, relative: float, absolute: float) -> torch.Tensor:
     """Move one end of a range by a relative and an absolute amount; an infinite end stays."""
     return torch.where(end.isinf(), end, end + (relative * end.abs() + absolute) * _INFLATION)
-
-
-def _largest(tensor: torch.Tensor) -> float:
-    return float(tensor.abs().max()) if tensor.numel() else 0.0
 
 
 def _accumulation_error(case: Case, convolution: Convolution, rules: Arithmetic) -> torch.Tensor:
@@ -228,51 +161,6 @@ def _flushed(case: Case, convolution: Convolution, rules: Arithmetic) -> torch.T
     if bool(weight_tiny.any()):
         lost = lost + convolve(case, x_size, weight_tiny, None)
     return lost
-
-
-def _is_exact(case: Case, convolution: Convolution, rules: Arithmetic, scale: float) -> bool:
-    """Prove that every sound implementation gives the same bits for this case."""
-    # A scale that is not finite gives infinities and NaN, which are exact if the sums are.
-    scale = scale if math.isfinite(scale) else 1.0
-    mantissa, exponent = math.frexp(scale)
-    if scale != 0 and (abs(mantissa) != 0.5 or abs(exponent - 1) > _EXACT_SCALE_BITS):
-        return False
-    known: list[int] = []
-    for operand in convolution.operands:
-        unit = _unit(operand)
-        if unit is None:
-            return False
-        known.append(unit)
-    unit = min([known[0] + known[1], *known[2:]])
-    top = float(convolution.magnitude.max()) if convolution.magnitude.numel() else 0.0
-    dtype = TORCH_DTYPE[case.dtype]
-    reach, largest = max(1.0, abs(scale)), min(torch.finfo(dtype).max, rules.largest)
-    smallest = max(rules.flush, _smallest_subnormal(dtype))
-    x_top, weight_top = map(_largest, convolution.operands[:2])
-    return (
-        (top == 0 or math.frexp(top)[1] <= unit + _EXACT_SUM_BITS)
-        and max(top, weight_top, x_top) * reach <= largest
-        and math.ldexp(1.0, min(unit, *known, 0)) * min(1.0, abs(scale) or 1.0) >= smallest
-    )
-
-
-def _unit(tensor: torch.Tensor) -> int | None:
-    """Exponent of the largest power of two that divides every element; None if one has over 8 bits."""
-    values = tensor[tensor != 0]
-    if values.numel() == 0:
-        return _EVERY_UNIT
-    mantissa, exponent = torch.frexp(values)
-    significand = (mantissa.abs() * 2.0**53).to(torch.int64)
-    lowest = significand & -significand
-    if bool((significand // lowest >= 2**_EXACT_BITS).any()):
-        return None
-    trailing = torch.log2(lowest.double()).round().to(torch.int64)
-    return int((exponent.to(torch.int64) - 53 + trailing).min())
-
-
-def _smallest_subnormal(dtype: torch.dtype) -> float:
-    limits = torch.finfo(dtype)
-    return limits.tiny * limits.eps
 
 
 def _around(value: torch.Tensor, slack: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -304,10 +192,47 @@ def _special(sums: _Range, convolution: Convolution, largest: float, slack: torc
     return _Range(low, high, maybe_nan, found.nan)
 
 
-def _hull_of_rounding(sums: _Range, dtype: torch.dtype) -> _Range:
-    """Allow the sums to be rounded to the dtype, or not."""
-    low, high = sums.low.to(dtype).double(), sums.high.to(dtype).double()
-    return _Range(torch.minimum(sums.low, low), torch.maximum(sums.high, high), sums.maybe_nan, sums.nan)
+def _hull_of_rounding(sums: _Range, convolution: Convolution, slack: torch.Tensor, dtype: torch.dtype) -> _Range:
+    """Allow the sums to be rounded to the dtype before they are scaled, and before the bias is added, or not."""
+    bias = convolution.operands[2].view(1, -1, 1, 1)
+    products = _around(convolution.value - bias, slack)
+    low, high = (_rounded(end, dtype) for end in (sums.low, sums.high))
+    # cuDNN's convolution returns its result in the dtype, and PyTorch adds the bias to that.
+    later_low, later_high = (_rounded(_rounded(end, dtype) + bias, dtype) for end in products)
+    low = torch.minimum(torch.minimum(sums.low, low), later_low)
+    high = torch.maximum(torch.maximum(sums.high, high), later_high)
+    found, maybe_nan = convolution.non_finite, sums.maybe_nan
+    if found is not None:
+        maybe_nan = maybe_nan | (high.isinf() & found.negative) | (low.isinf() & found.positive)
+    return _Range(low, high, maybe_nan, sums.nan)
+
+
+def _rounded(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype).double()
+
+
+def _scaled_first(scaled: _Range, convolution: Convolution, rules: Arithmetic, scale: float) -> _Range:
+    """Allow what becomes of infinities where the scale is multiplied into weight and bias."""
+    if math.isinf(scale):
+        # 0·inf is NaN, and so is the sum of infinities of both signs.
+        return _Range(scaled.low, scaled.high, torch.ones_like(scaled.maybe_nan), scaled.nan)
+    weight = convolution.operands[1].abs().flatten(1).amax(dim=1).view(1, -1, 1, 1)
+    lost = (weight * abs(scale) >= rules.largest).expand_as(scaled.low)
+    return _Range(
+        torch.where(lost, -torch.inf, scaled.low),
+        torch.where(lost, torch.inf, scaled.high),
+        scaled.maybe_nan | lost,
+        scaled.nan,
+    )
+
+
+def _scaling_error(case: Case, convolution: Convolution, rules: Arithmetic, *, in_order: bool) -> float:
+    """What underflow may cost where the scale is applied: to the sum, or else to the weight and each product."""
+    smallest = max(rules.smallest, rules.flush)
+    if in_order:
+        return smallest
+    length = case.reduction_length
+    return rules.smallest * length * largest(convolution.operands[0]) + smallest * (length + 4)
 
 
 def _scale(sums: _Range, scale: float) -> _Range:

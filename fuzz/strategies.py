@@ -8,13 +8,16 @@ in which features they combine, and shrinking switches off what does not matter.
 from __future__ import annotations
 
 import math
-from typing import Final
+from functools import cache
+from typing import Any, Final, TypeVar
 
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
 from fuzz.case import EARLIER, FAMILIES, RELATIONS, Case, Dtype, Earlier, Family, Precision, Sprinkle, TensorName
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
+
+T = TypeVar("T")
 
 # Small sizes, and larger ones for the one dimension that a case makes something of: tiles are powers of two from 16 up,
 # and sizes next to their multiples are where tails go wrong.
@@ -39,6 +42,10 @@ _KERNELS: Final = (
     (7, 7),
     (1, 11),
 )
+_STRIDES: Final = ((1, 1), (2, 2), (1, 2), (2, 1), (3, 1))
+_PADDINGS: Final = ((0, 0), (1, 1), (0, 1), (1, 0), (2, 3))
+_DILATIONS: Final = ((1, 1), (2, 2), (1, 2), (2, 1))
+_GROUPS: Final = (1, 1, 2, 3)
 _SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375, 0.1)
 _EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
 
@@ -52,6 +59,7 @@ _TILE: Final = 32
 _TILES: Final = (3, 6, 12, 12, 48, 96)
 
 
+@cache
 def layouts(rank: int) -> st.SearchStrategy[Layout]:
     """Draw how a tensor of this rank lies in memory."""
     steps = st.lists(st.sampled_from((1, 2, 3)), min_size=rank, max_size=rank).map(tuple)
@@ -80,6 +88,7 @@ def layouts(rank: int) -> st.SearchStrategy[Layout]:
     )
 
 
+@cache
 def sprinkles() -> st.SearchStrategy[tuple[Sprinkle, ...]]:
     """Draw which special values are put where."""
     tensors: tuple[TensorName, ...] = ("x", "weight", "bias")
@@ -89,15 +98,18 @@ def sprinkles() -> st.SearchStrategy[tuple[Sprinkle, ...]]:
     return st.lists(one, min_size=1, max_size=2).map(tuple)
 
 
+@cache
 def earlier_calls() -> st.SearchStrategy[tuple[Earlier, ...]]:
     """Draw which calls come before the one that is judged."""
     return st.lists(st.sampled_from(EARLIER), min_size=1, max_size=3).map(tuple)
 
 
+@cache
 def scales() -> st.SearchStrategy[float]:
     """Draw a scale: mostly ordinary, at times one at the end of the range."""
-    ordinary = st.sampled_from(_SCALES)
-    return st.one_of(ordinary, ordinary, st.floats(-8, 8), ordinary, st.sampled_from(_EXTREME_SCALES))
+    drawn = {"ordinary": st.sampled_from(_SCALES), "any": st.floats(-8, 8), "extreme": st.sampled_from(_EXTREME_SCALES)}
+    kinds = ("ordinary", "ordinary", "ordinary", "ordinary", "any", "any", "extreme")
+    return st.sampled_from(kinds).flatmap(drawn.__getitem__)
 
 
 @st.composite
@@ -119,34 +131,40 @@ def cases(
         effort: Factor on the size of a call; 1 suits a tiled kernel on Triton's interpreter.
     """
 
-    def chance(one_in: int) -> bool:
-        return draw(st.integers(0, one_in - 1)) == one_in - 1
+    def one_in(number: int) -> bool:
+        return draw(_below(number)) == number - 1
 
-    kh, kw = draw(st.sampled_from(_KERNELS))
+    def one_of(choices: tuple[T, ...]) -> T:
+        chosen: T = draw(_sampled(choices))
+        return chosen
+
+    kh, kw = one_of(_KERNELS)
     stride, padding, dilation, groups = (1, 1), (0, 0), (1, 1), 1
-    if abilities.convolution_options and chance(2):
-        stride = draw(st.sampled_from(((1, 1), (2, 2), (1, 2), (2, 1), (3, 1))))
-        padding = draw(st.sampled_from(((0, 0), (1, 1), (0, 1), (1, 0), (2, 3))))
-        dilation = draw(st.sampled_from(((1, 1), (2, 2), (1, 2), (2, 1))))
-        groups = draw(st.sampled_from((1, 1, 2, 3)))
-    sizes = {name: draw(st.sampled_from(choices)) for name, choices in _SIZES.items()}
-    kept = draw(st.sampled_from(("", *_SIZES)))
+    if abilities.convolution_options and one_in(2):
+        stride, padding, dilation, groups = (
+            one_of(_STRIDES),
+            one_of(_PADDINGS),
+            one_of(_DILATIONS),
+            one_of(_GROUPS),
+        )
+    sizes = {name: one_of(choices) for name, choices in _SIZES.items()}
+    kept = one_of(("", *_SIZES))
     if kept:
-        sizes[kept] = draw(st.one_of(st.sampled_from(_EDGES), st.integers(*_ODD_SIZES)))
-    earlier = draw(earlier_calls()) if chance(5) else ()
-    tiles = effort * draw(st.sampled_from(_TILES)) / groups / (1 + len(earlier))
+        sizes[kept] = draw(_large_sizes())
+    earlier = draw(earlier_calls()) if one_in(5) else ()
+    tiles = effort * one_of(_TILES) / groups / (1 + len(earlier))
     _fit(sizes, kept, kh * kw, tiles, effort * _TILES[-1])
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
-    if abilities.every_dtype and chance(40):
+    if abilities.every_dtype and one_in(40):
         sizes["rows"] = 0
-    dtype = draw(st.sampled_from(dtypes or abilities.dtypes))
+    dtype = one_of(dtypes or abilities.dtypes)
     # Drawn even where it means nothing: a dtype must not look simpler because it needs one draw less.
-    precision = draw(st.sampled_from(precisions or abilities.precisions))
-    config = draw(st.sampled_from(abilities.configs)) if abilities.configs and chance(3) else None
+    precision = one_of(precisions or abilities.precisions)
+    config = one_of(abilities.configs) if abilities.configs and one_in(3) else None
     bias = draw(st.booleans())
     owned = abilities.kind == "module"
     return Case(
-        n=0 if chance(25) else sizes["batch"],
+        n=0 if one_in(25) else sizes["batch"],
         c_in=groups * sizes["c_in"],
         h=_input_extent(sizes["rows"], kh, stride[0], padding[0], dilation[0]),
         w=_input_extent(sizes["columns"], kw, stride[1], padding[1], dilation[1]),
@@ -162,15 +180,30 @@ def cases(
         dtype=dtype,
         precision=precision if dtype == "float32" else "default",
         config=config,
-        x_layout=draw(layouts(4)) if chance(3) else CONTIGUOUS,
-        weight_layout=draw(layouts(4)) if not owned and chance(4) else CONTIGUOUS,
-        bias_layout=draw(layouts(1)) if not owned and bias and chance(4) else CONTIGUOUS,
-        values=draw(st.sampled_from(_TELLING_CHANNELS if kept == "c_out" and chance(2) else FAMILIES)),
-        specials=draw(sprinkles()) if chance(4) else (),
+        x_layout=draw(layouts(4)) if one_in(3) else CONTIGUOUS,
+        weight_layout=draw(layouts(4)) if not owned and one_in(4) else CONTIGUOUS,
+        bias_layout=draw(layouts(1)) if not owned and bias and one_in(4) else CONTIGUOUS,
+        values=one_of(_TELLING_CHANNELS if kept == "c_out" and one_in(2) else FAMILIES),
+        specials=draw(sprinkles()) if one_in(4) else (),
         earlier=earlier,
-        relation=draw(st.sampled_from(RELATIONS)) if chance(8) else None,
-        seed=draw(st.integers(0, 2**32 - 1)),
+        relation=one_of(RELATIONS) if one_in(8) else None,
+        seed=draw(_below(2**32)),
     )
+
+
+@cache
+def _below(number: int) -> st.SearchStrategy[int]:
+    return st.integers(0, number - 1)
+
+
+@cache
+def _sampled(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    return st.sampled_from(choices)
+
+
+@cache
+def _large_sizes() -> st.SearchStrategy[int]:
+    return st.one_of(st.sampled_from(_EDGES), st.integers(*_ODD_SIZES))
 
 
 def _fit(sizes: dict[str, int], kept: str, taps: int, tiles: float, most: float) -> None:

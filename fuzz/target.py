@@ -183,7 +183,7 @@ def _function_abilities(name: str, function: Callable[..., Any], module: ModuleT
         precision="precision" in optional,
         configs=tuple(configs()) if "config" in optional and callable(configs) else (),
         every_dtype=built_in,
-        rounds_once=built_in,
+        in_order=built_in,
         reproducible=built_in,
     )
 

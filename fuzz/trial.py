@@ -8,12 +8,13 @@ from typing import Any, Final
 import msgspec
 import torch
 
+from fuzz.arithmetic import PrecisionClass
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
 from fuzz.earlier import call_earlier, fill, replaced
 from fuzz.interpreter import is_interpreting
 from fuzz.judge import judge, judge_twin
-from fuzz.oracle import Admissible, PrecisionClass, admissible
+from fuzz.oracle import Admissible, admissible
 from fuzz.reference import RejectedError
 from fuzz.relations import Twin, twin_of
 from fuzz.session import Outcome, Session, machine
@@ -61,7 +62,7 @@ def warm_up(device: torch.device) -> None:
     """Do once what the first trial of a process would otherwise pay for; no target takes part."""
     case = Case()
     numbers = numbers_of(case)
-    admissible(case, *full_tensors(case, numbers), precision="ieee", rounds_once=True)
+    admissible(case, *full_tensors(case, numbers), precision="ieee", in_order=True)
     with machine(case, device):
         torch.empty_like(numbers["x"], device=device)
 
@@ -88,9 +89,9 @@ def expect(
     device: torch.device,
 ) -> Admissible | RejectedError:
     """Return what the target's result may be for these operands, in full shape on the CPU, or why there is none."""
-    precision, rounds_once = precision_class(case, device), target.abilities.rounds_once
+    precision, in_order = precision_class(case, device), target.abilities.in_order
     try:
-        return admissible(case, *operands, precision=precision, rounds_once=rounds_once)
+        return admissible(case, *operands, precision=precision, in_order=in_order)
     except RejectedError as rejected:
         return rejected
 

@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fuzz.campaign.drawing import INDEPENDENT
 from fuzz.campaign.store import read_case
 from fuzz.case import Case, Sprinkle
 from fuzz.layout import CONTIGUOUS, Layout
@@ -22,7 +23,9 @@ from fuzz.trial import run_trial
 
 CORPUS = sorted((Path(__file__).parent / "corpus").glob("*.json"))
 # The target lives as long as the session, so examples share it by design.
-shared = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+shared = settings(
+    backend=INDEPENDENT, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def check(target: Target, case: Case, device: torch.device) -> None:

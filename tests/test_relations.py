@@ -8,13 +8,14 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from fuzz.campaign.drawing import INDEPENDENT
 from fuzz.case import EARLIER, RELATIONS, Earlier, Relation
 from fuzz.strategies import cases
 from fuzz.target import Target
 from fuzz.trial import run_trial
 
 # The target lives as long as the session, so examples share it by design.
-shared = settings(max_examples=8, suppress_health_check=list(HealthCheck))
+shared = settings(backend=INDEPENDENT, max_examples=8, suppress_health_check=list(HealthCheck))
 SMALL = 1 / 4
 
 

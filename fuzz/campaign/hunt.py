@@ -7,7 +7,6 @@ put into a bucket and kept, and the hunt goes on.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import threading
 import time
@@ -19,9 +18,10 @@ import msgspec
 
 from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import Census, arithmetic_name
-from fuzz.campaign.drawing import draw_and_climb
+from fuzz.campaign.drawing import draw_cases
 from fuzz.campaign.investigation import Investigation, hang_seconds
 from fuzz.campaign.isolation import IsolatedTarget
+from fuzz.campaign.pace import Pace
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.store import Failure, Store, read_cases, read_summary
 from fuzz.case import Case
@@ -29,27 +29,22 @@ from fuzz.coverage import LineCoverage, merge
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
 
-# A trial on the interpreter takes about a tenth of a second. Longer than the first limit is suspect; shrinking
-# goes by a shorter one, since every step of a hang costs all of it.
-_CALL_SECONDS: Final = 5.0
+# Shrinking goes by a shorter limit than the hunt, since every step of a hang costs all of it.
 _SHRINK_SECONDS: Final = 4.0
-# Calls start small and grow until one is slow: on the interpreter, kernels differ in speed by a factor of a thousand.
+_SHRINK_SLACK: Final = 3.0
+# Calls start small and grow, while it is learnt how slow they are.
 _FIRST_EFFORT: Final = 1 / 4
-_LEAST_EFFORT: Final = 1 / 64
-_SLOW_SECONDS: Final = 2.0
 # How long the time limit may be overrun to finish shrinking what was found within it.
 _GRACE_SECONDS: Final = 60.0
 _ROUND: Final = 200
 _GROWING_ROUND: Final = 25
+# One round in so many climbs towards the bound; the others draw independently.
+_CLIMB_EVERY: Final = 8
 _SUMMARY_SECONDS: Final = 20.0
 
 
 class _HuntOver(BaseException):
     """Leaves Hypothesis's loop; not an `Exception`, so that Hypothesis lets it through."""
-
-
-class _RoundOver(BaseException):
-    """Likewise, to go on with calls of another size."""
 
 
 @dataclass
@@ -62,6 +57,7 @@ class Hunt:
     bugs: Bugs = field(default_factory=Bugs)
     restarts: int = 0
     effort: float = _FIRST_EFFORT
+    pace: Pace = field(default_factory=Pace)
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
@@ -69,7 +65,6 @@ class Hunt:
     _coverage: dict[int, tuple[LineCoverage, ...]] = field(default_factory=dict)
     _rounds: int = 0
     _cases_before: int = 0
-    _slowest: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _investigation: threading.Lock = field(default_factory=threading.Lock)
@@ -187,8 +182,7 @@ class Hunt:
             with self._lock:
                 number = self._rounds
                 self._rounds += 1
-            with contextlib.suppress(_RoundOver):
-                self._round(isolated, number)
+            self._round(isolated, number)
 
     def _round(self, isolated: IsolatedTarget, number: int) -> None:
         """Draw for a while; a fresh start keeps Hypothesis's memory small and its choices fresh."""
@@ -197,19 +191,17 @@ class Hunt:
         )
         seed = int.from_bytes(hashlib.sha256(f"{self.plan.seed}/{number}".encode()).digest()[:8])
         examples = _ROUND if self.effort >= 1 else _GROWING_ROUND
-        draw_and_climb(strategy, seed, examples, lambda case: self._score(isolated, case))
+        climb = number % _CLIMB_EVERY == _CLIMB_EVERY - 1
+        draw_cases(strategy, seed, examples, lambda case: self._score(isolated, case), climb=climb)
         self.effort = min(1.0, self.effort * 2)
 
     def _score(self, isolated: IsolatedTarget, case: Case) -> tuple[str, float] | None:
         """Try a drawn case; return what Hypothesis may climb: the error in units of the allowed one, by arithmetic."""
-        verdict = self._one(isolated, case, "hunt")
-        if verdict is None:
+        self._check_over()
+        verdict = self._one(isolated, case, "hunt") if self.pace.is_worth_trying(case) else None
+        if verdict is None or verdict.failed or verdict.lane != "interval":
             return None
-        if verdict.seconds > _SLOW_SECONDS:
-            self.effort = max(_LEAST_EFFORT, self.effort / 2)
-            raise _RoundOver
-        climbs = verdict.lane == "interval" and not verdict.failed
-        return (arithmetic_name(case), verdict.error_ratio) if climbs else None
+        return arithmetic_name(case), verdict.error_ratio
 
     def _one(self, isolated: IsolatedTarget, case: Case, purpose: str) -> Verdict | None:
         """Try one case, count it, and look into it if it fails; None if it was tried before."""
@@ -218,7 +210,7 @@ class Hunt:
             if case in self._seen:
                 return None
             self._seen.add(case)
-        verdict = self._run(isolated, case, _CALL_SECONDS * case.calls, purpose)
+        verdict = self._run(isolated, case, self.pace.limit(case), purpose)
         if verdict.kind == "timeout" and not self.bugs.has("timeout"):
             verdict = self._run(isolated, case, hang_seconds(case), "hang?")
         with self._lock:
@@ -247,8 +239,8 @@ class Hunt:
         with self._lock:
             self.restarts += isolated.restarts - before
             self._coverage[id(isolated)] = isolated.coverage
-            if verdict.status == "pass":
-                self._slowest = max(self._slowest, verdict.seconds)
+            if verdict.kind != "timeout":
+                self.pace.observe(case, verdict.seconds)
             self._store.record_trial(case, verdict, purpose=purpose, at=self.elapsed)
         return verdict
 
@@ -262,7 +254,7 @@ class Hunt:
             run=run,
             known=self.bugs.buckets,
             may_go_on=self._may_shrink,
-            seconds=max(_SHRINK_SECONDS, 3 * self._slowest),
+            limit=self._shrink_limit,
             notify=lambda news: self.notify(self, news),
         ).investigate(case, verdict)
         news = self.bugs.add(finding, found_at, self._store, self.plan.target)
@@ -270,6 +262,9 @@ class Hunt:
             self.notify(self, news)
             if self.plan.exit_first:
                 self._stop.set()
+
+    def _shrink_limit(self, case: Case) -> float:
+        return max(_SHRINK_SECONDS, _SHRINK_SLACK * self.pace.seconds(case) * case.calls)
 
     def _may_investigate(self) -> bool:
         """Whether a failing case is still looked into; the first one always is."""

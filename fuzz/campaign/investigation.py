@@ -45,14 +45,14 @@ class Investigation:
         run: Runs a case on a target that nothing was called on before: the case, the limit in seconds, the purpose.
         known: The bugs that are known.
         may_go_on: Asked before each step of shrinking.
-        seconds: The limit for one step.
+        limit: Gives the seconds that one step may take.
         notify: Told what goes on.
     """
 
     run: Run
     known: tuple[Bucket, ...]
     may_go_on: Callable[[], bool]
-    seconds: float
+    limit: Callable[[Case], float]
     notify: Callable[[str], None]
     _judged: dict[Case, Verdict] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class Investigation:
 
     def _judge(self, case: Case) -> Verdict:
         if case not in self._judged:
-            self._judged[case] = self.run(case, self.seconds, "shrink")
+            self._judged[case] = self.run(case, self.limit(case), "shrink")
         return self._judged[case]
 
     def _reproduce(self, case: Case) -> Case | None:

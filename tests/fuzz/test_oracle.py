@@ -23,9 +23,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d, unfold
 
+from fuzz.arithmetic import PrecisionClass, arithmetic
 from fuzz.case import DTYPES, FAMILIES, Case, Dtype, Family, Sprinkle
 from fuzz.judge import judge
-from fuzz.oracle import Admissible, PrecisionClass, admissible, arithmetic, round_down, round_up
+from fuzz.oracle import Admissible, admissible
 from fuzz.reference import RejectedError
 from fuzz.rounding import to_tf32, truncate
 from fuzz.strategies import cases
@@ -59,8 +60,8 @@ class Call:
         """The scale that PyTorch multiplies by."""
         return self.case.scale if self.case.dtype == "float64" else float(np.float32(self.case.scale))
 
-    def admissible(self, precision: PrecisionClass = "ieee", *, rounds_once: bool = True) -> Admissible:
-        return admissible(self.case, self.x, self.weight, self.bias, precision=precision, rounds_once=rounds_once)
+    def admissible(self, precision: PrecisionClass = "ieee", *, in_order: bool = True) -> Admissible:
+        return admissible(self.case, self.x, self.weight, self.bias, precision=precision, in_order=in_order)
 
 
 def call_of(case: Case) -> Call:
@@ -194,10 +195,9 @@ def exact_minimum(call: Call) -> list[Fraction]:
 
 def assert_contains(allowed: Admissible, truth: list[Fraction], call: Call) -> None:
     for low, high, exact in zip(allowed.low.flatten().tolist(), allowed.high.flatten().tolist(), truth, strict=True):
-        if low == INF or high == -INF:
-            # Beyond float64 every implementation overflows, as the nearest float64 does.
-            exact = float_of(exact)
-        assert low <= exact <= high, f"[{low!r}, {high!r}] misses the exact value {float_of(exact)!r} of {call}"
+        # What every implementation does at the end, beyond the largest number, too.
+        rounded = float(torch.tensor(float_of(exact), dtype=torch.float64).to(call.dtype))
+        assert low <= rounded <= high, f"[{low!r}, {high!r}] misses {rounded!r}, the value {exact} rounded, of {call}"
 
 
 def float_of(exact: Fraction) -> float:
@@ -210,8 +210,8 @@ def float_of(exact: Fraction) -> float:
 
 @settings(max_examples=150)
 @given(tiny_calls(), st.sampled_from(("ieee", "tf32")), st.booleans())
-def test_interval_contains_the_exact_value(call: Call, precision: PrecisionClass, rounds_once: bool) -> None:
-    allowed = call.admissible(precision, rounds_once=rounds_once)
+def test_interval_contains_the_exact_value(call: Call, precision: PrecisionClass, in_order: bool) -> None:
+    allowed = call.admissible(precision, in_order=in_order)
     assert not bool(allowed.nan_required.any()), "finite numbers have a finite sum"
     if not allowed.exact:
         assert_contains(allowed, exact_minimum(call), call)
@@ -220,9 +220,9 @@ def test_interval_contains_the_exact_value(call: Call, precision: PrecisionClass
 @settings(max_examples=150)
 @given(raw_dots(), st.sampled_from(("ieee", "tf32")), st.booleans())
 def test_interval_contains_the_exact_value_of_any_numbers(
-    call: Call, precision: PrecisionClass, rounds_once: bool
+    call: Call, precision: PrecisionClass, in_order: bool
 ) -> None:
-    allowed = call.admissible(precision, rounds_once=rounds_once)
+    allowed = call.admissible(precision, in_order=in_order)
     assert not bool(allowed.nan_required.any()), "finite numbers have a finite sum"
     if not allowed.exact:
         assert_contains(allowed, exact_minimum(call), call)
@@ -260,6 +260,7 @@ class Implementation:
         tf32: Operands are cut to tf32.
         flushed: Subnormal operands are taken for zero.
         twice: The convolution is rounded to the dtype before it is scaled, as PyTorch does.
+        thrice: It is rounded before its bias is added, too, as cuDNN does.
         scale_first: Weight and bias are scaled before they are summed.
     """
 
@@ -270,6 +271,7 @@ class Implementation:
     tf32: bool = False
     flushed: bool = False
     twice: bool = False
+    thrice: bool = False
     scale_first: bool = False
 
     def run(self, call: Call) -> torch.Tensor:
@@ -285,9 +287,12 @@ class Implementation:
                 self._operand(parts.weight.astype(accumulator) * first),
             )
             bias = np.broadcast_to(parts.bias.astype(accumulator) * first, x.shape[:3])
-            sums = self._tree(x, weight, bias) if self.order == "pairwise" else self._chain(x, weight, bias)
-            if self.twice:
-                sums = torch.from_numpy(sums).to(call.dtype).to(torch.from_numpy(sums).dtype).numpy()
+            start = np.zeros_like(bias) if self.thrice else bias
+            sums = self._tree(x, weight, start) if self.order == "pairwise" else self._chain(x, weight, start)
+            if self.thrice:
+                sums = in_dtype(sums, call.dtype) + bias
+            if self.twice or self.thrice:
+                sums = in_dtype(sums, call.dtype)
             scaled = sums * last
         result = torch.from_numpy(scaled).to(call.dtype).amin(dim=1, keepdim=True)
         return result.view(case.n, 1, *case.out_size)
@@ -326,7 +331,12 @@ class Implementation:
         return level[0]
 
 
-def sound_implementations(call: Call, precision: PrecisionClass, *, rounds_once: bool) -> Iterator[Implementation]:
+def in_dtype(sums: Array, dtype: torch.dtype) -> Array:
+    rounded = torch.from_numpy(sums).to(dtype)
+    return rounded.to(torch.from_numpy(sums).dtype).numpy()
+
+
+def sound_implementations(call: Call, precision: PrecisionClass, *, in_order: bool) -> Iterator[Implementation]:
     """Every way of adding that the case's dtype and precision class allow."""
     case = call.case
     orders = ("forward", "backward", "shuffled", "pairwise")
@@ -340,26 +350,20 @@ def sound_implementations(call: Call, precision: PrecisionClass, *, rounds_once:
         yield from (changed(each, tf32=True) for each in plain[::2])
     if is_tf32 or case.dtype == "bfloat16":
         yield from (changed(each, flushed=True) for each in plain[::2])
-    if not rounds_once and case.dtype in HALVES:
+    if not in_order and case.dtype in HALVES:
         yield from (changed(each, twice=True) for each in plain[::2])
-    if can_scale_first(call):
+        yield from (changed(each, thrice=True) for each in plain[::2])
+    if not in_order:
         yield from (changed(each, scale_first=True) for each in plain[::2])
-
-
-def can_scale_first(call: Call) -> bool:
-    """Whether weight and bias stay in range when they are scaled."""
-    factors = [call.weight] if call.bias is None else [call.weight, call.bias]
-    largest = max(float(factor.double().abs().max()) for factor in factors)
-    return largest * abs(call.scale) < torch.finfo(torch.float32).max
 
 
 def changed(implementation: Implementation, **changes: Any) -> Implementation:
     return Implementation(**{**implementation.__dict__, **changes})
 
 
-def assert_sound_pass(call: Call, precision: PrecisionClass, *, rounds_once: bool) -> None:
-    allowed = call.admissible(precision, rounds_once=rounds_once)
-    for implementation in sound_implementations(call, precision, rounds_once=rounds_once):
+def assert_sound_pass(call: Call, precision: PrecisionClass, *, in_order: bool) -> None:
+    allowed = call.admissible(precision, in_order=in_order)
+    for implementation in sound_implementations(call, precision, in_order=in_order):
         out = implementation.run(call)
         found = verdict(call, out, allowed)
         assert not found.failed, f"false alarm: {implementation} is sound, but {found.message}\nfor {call}"
@@ -370,21 +374,22 @@ def assert_sound_pass(call: Call, precision: PrecisionClass, *, rounds_once: boo
 
 @settings(max_examples=80)
 @given(tiny_calls(), st.sampled_from(("ieee", "tf32")), st.booleans())
-def test_sound_implementations_pass(call: Call, precision: PrecisionClass, rounds_once: bool) -> None:
-    assert_sound_pass(call, precision, rounds_once=rounds_once)
+def test_sound_implementations_pass(call: Call, precision: PrecisionClass, in_order: bool) -> None:
+    assert_sound_pass(call, precision, in_order=in_order)
 
 
 @settings(max_examples=100)
 @given(raw_dots(), st.sampled_from(("ieee", "tf32")), st.booleans())
-def test_sound_implementations_pass_on_any_numbers(call: Call, precision: PrecisionClass, rounds_once: bool) -> None:
-    assert_sound_pass(call, precision, rounds_once=rounds_once)
+def test_sound_implementations_pass_on_any_numbers(call: Call, precision: PrecisionClass, in_order: bool) -> None:
+    assert_sound_pass(call, precision, in_order=in_order)
 
 
 @settings(max_examples=60)
 @given(tiny_calls(families=LATTICES, scales=(1.0, 2.0, -1.0, 0.5, 0.0, -0.0)), st.booleans())
-def test_sound_implementations_give_the_same_bits_in_the_exact_lane(call: Call, rounds_once: bool) -> None:
-    assert call.admissible(rounds_once=rounds_once).exact, f"{call.case} belongs in the exact lane"
-    assert_sound_pass(call, "tf32", rounds_once=rounds_once)
+def test_sound_implementations_give_the_same_bits_in_the_exact_lane(call: Call, in_order: bool) -> None:
+    if in_order or call.bias is None or call.case.dtype not in HALVES:
+        assert call.admissible(in_order=in_order).exact, f"{call.case} belongs in the exact lane"
+    assert_sound_pass(call, "tf32", in_order=in_order)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -392,7 +397,7 @@ def test_sound_implementations_give_the_same_bits_in_the_exact_lane(call: Call, 
 def test_sound_implementations_pass_on_long_sums(family: Family, dtype: Dtype) -> None:
     for seed, precision in enumerate(("ieee", "tf32")):
         call = call_of(Case(c_in=100, c_out=3, w=2, bias=True, scale=-0.375, dtype=dtype, values=family, seed=seed))
-        assert_sound_pass(call, precision, rounds_once=False)
+        assert_sound_pass(call, precision, in_order=False)
 
 
 # PyTorch itself.
@@ -417,7 +422,7 @@ def test_pytorch_itself_passes(dtype: Dtype, data: st.DataObject) -> None:
 def assert_pytorch_passes(dtype: Dtype, data: st.DataObject) -> None:
     call = call_of(data.draw(cases(EVERYTHING, dtypes=(dtype,), effort=0.5)))
     try:
-        allowed = call.admissible(rounds_once=False)
+        allowed = call.admissible(in_order=False)
     except RejectedError as rejected:
         with pytest.raises(type(rejected.cause)):
             pytorch(call)
@@ -427,9 +432,9 @@ def assert_pytorch_passes(dtype: Dtype, data: st.DataObject) -> None:
 
 
 @given(cases(EVERYTHING, effort=0.25), st.booleans())
-def test_admissible_is_well_formed(case: Case, rounds_once: bool) -> None:
+def test_admissible_is_well_formed(case: Case, in_order: bool) -> None:
     try:
-        allowed = call_of(case).admissible(rounds_once=rounds_once)
+        allowed = call_of(case).admissible(in_order=in_order)
     except RejectedError:
         assert min(case.out_size) < 1, "PyTorch rejects only kernels larger than their input"
         return
@@ -464,10 +469,12 @@ def test_special_values_follow_ieee(data: st.DataObject) -> None:
     drawn = data.draw(tiny_calls(families=LATTICES, scales=(1.0, -2.0, 0.0, -0.0, INF, -INF, NAN)))
     specials = tuple(data.draw(st.lists(sprinkle, min_size=1, max_size=3)))
     call = call_of(msgspec.structs.replace(drawn.case, specials=specials))
-    allowed = call.admissible(rounds_once=data.draw(st.booleans()))
+    in_order = data.draw(st.booleans())
+    allowed = call.admissible(in_order=in_order)
     without, with_padding = (ieee_minimum(call, skip_padding=skip) for skip in (True, False))
     assert torch.equal(allowed.nan_required, without.isnan() & with_padding.isnan()), "NaN is required elsewhere"
-    assert torch.equal(allowed.nan_allowed, without.isnan() | with_padding.isnan()), "NaN is allowed elsewhere"
+    if in_order or not math.isinf(call.scale):
+        assert torch.equal(allowed.nan_allowed, without.isnan() | with_padding.isnan()), "NaN is allowed elsewhere"
     for out in (without, with_padding):
         found = verdict(call, out.to(call.dtype), allowed)
         assert not found.failed, f"IEEE arithmetic is refused: {found.message} for {call}"
@@ -503,13 +510,13 @@ def test_one_special_value(
     x: list[float], weight: list[list[float]], bias: list[float] | None, scale: float, expected: float, dtype: Dtype
 ) -> None:
     call = dot(x, weight, bias, scale=scale, dtype=dtype)
-    for rounds_once in (False, True):
-        allowed = call.admissible(rounds_once=rounds_once)
+    for in_order in (False, True):
+        allowed = call.admissible(in_order=in_order)
         passed = verdict(call, output(call, expected), allowed)
         assert not passed.failed, f"the right answer is refused: {passed.message}"
         for wrong in {0.0, 2.0, -7.0, INF, -INF} - {expected}:
             assert verdict(call, output(call, wrong), allowed).failed, f"{wrong} must be refused, {expected} is right"
-        if not math.isnan(expected):
+        if not math.isnan(expected) and (in_order or not math.isinf(scale)):
             found = verdict(call, output(call, NAN), allowed)
             assert found.kind == "unexpected-nan", f"a NaN must be refused, {expected} is right"
 
@@ -561,10 +568,40 @@ def test_what_overflows_on_the_way_may_be_infinite(
 
 def test_a_half_that_overflows_before_scaling_may_be_infinite() -> None:
     call = dot([300.0], [[300.0 + 1 / 3]], scale=0.001, dtype="float16")
-    eager, fused = (call.admissible(rounds_once=once) for once in (False, True))
+    eager, fused = (call.admissible(in_order=once) for once in (False, True))
     assert not verdict(call, output(call, INF), eager).failed, "PyTorch rounds 90000 to inf before it scales"
     assert verdict(call, output(call, INF), fused).failed, "with one rounding, at the end, the result is 90"
-    assert not verdict(call, output(call, 90.1), fused).failed
+    assert not verdict(call, output(call, 90.075), fused).failed
+
+
+@pytest.mark.parametrize("scale", [INF, -INF, 2.0**100])
+def test_a_scale_that_overflows_in_the_weight_may_give_a_nan(scale: float) -> None:
+    """Scaled first, the weight becomes infinite, and 0·inf is NaN; in the operation's own order it stays a number."""
+    call = dot([0.0, 1.0], [[2.0**100, 1.0]], scale=scale)
+    folded, plain = (call.admissible(in_order=in_order) for in_order in (False, True))
+    assert not verdict(call, output(call, NAN), folded).failed, "a kernel that scales its weight first is sound"
+    assert verdict(call, output(call, NAN), plain).failed, "a kernel that promises to scale the sum has no excuse"
+    for allowed in (folded, plain):
+        assert not verdict(call, output(call, scale), allowed).failed, f"1·{scale} is right in any order"
+
+
+def test_a_bias_added_to_a_rounded_convolution_is_sound() -> None:
+    """2049 has no place in float16: rounded first, the sum with a bias of 1 stays 2048."""
+    call = dot([683.0], [[3.0]], [1.0], dtype="float16")
+    for value, in_order, sound in ((2050.0, True, True), (2050.0, False, True), (2048.0, False, True)):
+        found = verdict(call, output(call, value), call.admissible(in_order=in_order))
+        assert found.failed != sound, f"{value} with {in_order=}: {found.message}"
+    assert verdict(call, output(call, 2048.0), call.admissible(in_order=True)).failed
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_finite_number_in_place_of_an_overflow_is_refused(dtype: Dtype) -> None:
+    """The ends of the interval are rounded to nearest, which is beyond the largest number for what overflows."""
+    limit = torch.finfo(TORCH_DTYPE[dtype]).max
+    call = dot([limit, limit / 3], [[1.0, 1.0]], dtype=dtype)
+    allowed = call.admissible()
+    assert not verdict(call, output(call, INF), allowed).failed, f"{limit} and a third more is infinite in {dtype}"
+    assert verdict(call, output(call, limit), allowed).failed, f"a result that is held at {limit} passes"
 
 
 # The bound means something.
@@ -581,9 +618,9 @@ def moved(allowed: Admissible, place: tuple[int, ...], dtype: torch.dtype, sign:
 @settings(max_examples=80)
 @given(tiny_calls(), st.sampled_from(("ieee", "tf32")), st.booleans(), st.sampled_from((-1, 1)), st.data())
 def test_twice_the_allowed_error_is_refused(
-    call: Call, precision: PrecisionClass, rounds_once: bool, sign: int, data: st.DataObject
+    call: Call, precision: PrecisionClass, in_order: bool, sign: int, data: st.DataObject
 ) -> None:
-    allowed = call.admissible(precision, rounds_once=rounds_once)
+    allowed = call.admissible(precision, in_order=in_order)
     place = tuple(data.draw(st.integers(0, size - 1)) for size in allowed.truth.shape)
     assume(math.isfinite(float((allowed.high if sign > 0 else allowed.low)[place])))
     out = allowed.truth.to(call.dtype)
@@ -598,7 +635,7 @@ def test_twice_the_allowed_error_is_refused(
 
 @given(tiny_calls(), st.data())
 def test_a_nan_out_of_nowhere_is_refused(call: Call, data: st.DataObject) -> None:
-    allowed = call.admissible(rounds_once=False)
+    allowed = call.admissible(in_order=False)
     assume(not bool(allowed.nan_allowed.any()))
     out = allowed.truth.to(call.dtype)
     assume(bool(out.isfinite().all()))
@@ -609,7 +646,7 @@ def test_a_nan_out_of_nowhere_is_refused(call: Call, data: st.DataObject) -> Non
 @given(tiny_calls(), st.sampled_from((0.0, 1.0, -INF, INF)))
 def test_a_number_in_place_of_a_nan_is_refused(call: Call, number: float) -> None:
     call.weight[-1] = NAN
-    allowed = call.admissible(rounds_once=False)
+    allowed = call.admissible(in_order=False)
     inside = ~torch.from_numpy(terms(call).padded[:, :1].all(axis=-1)).view(allowed.truth.shape)
     assert torch.equal(allowed.nan_required, inside), "NaN is required wherever some tap is inside the image"
     assume(bool(inside.any()))
@@ -664,7 +701,7 @@ def test_a_half_accumulator_is_refused(dtype: Dtype, length: int) -> None:
         for k in range(length):
             total = total + call.weight[:, k].view(3, 1) * call.x[0, k].view(1, 64)
         out = total.amin(0).view(1, 1, 1, 64)
-        assert verdict(call, out, call.admissible(rounds_once=True)).failed, f"sums kept in {dtype} pass at K={length}"
+        assert verdict(call, out, call.admissible(in_order=True)).failed, f"sums kept in {dtype} pass at K={length}"
 
 
 def test_flushed_subnormals_are_refused_under_ieee() -> None:
@@ -735,56 +772,7 @@ def test_a_pass_says_how_much_of_the_bound_it_used() -> None:
     assert verdict(exact, pytorch(exact), exact.admissible()).error_ratio == 0
 
 
-# Rounding outwards.
-
-FINITE_WORDS = {
-    torch.float16: [word for word in range(2**16) if word & 0x7C00 != 0x7C00],
-    torch.bfloat16: [word for word in range(2**16) if word & 0x7F80 != 0x7F80],
-}
-
-
-def all_numbers(dtype: torch.dtype) -> list[float]:
-    """Every finite number of a half type, and the infinities, in order."""
-    words = torch.tensor(FINITE_WORDS[dtype], dtype=torch.int32).to(torch.int16)
-    return [-INF, *sorted(set(words.view(dtype).double().tolist())), INF]
-
-
-SORTED_NUMBERS = {dtype: np.array(all_numbers(dtype)) for dtype in FINITE_WORDS}
-
-
-def largest_at_most(value: float, dtype: torch.dtype) -> float:
-    if dtype == torch.float64:
-        return value
-    if dtype == torch.float32:
-        with np.errstate(over="ignore"):
-            nearest = np.float32(value)
-        return float(nearest) if float(nearest) <= value else float(np.nextafter(nearest, np.float32(-INF)))
-    known = SORTED_NUMBERS[dtype]
-    return float(known[np.searchsorted(known, value, side="right") - 1])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@settings(max_examples=150)
-@given(value=st.floats(allow_nan=False) | st.floats(-70000, 70000) | numbers("float16") | numbers("bfloat16"))
-def test_rounding_outwards(dtype: Dtype, value: float) -> None:
-    exact = torch.tensor([value], dtype=torch.float64)
-    down, up = (float(rounded(exact, TORCH_DTYPE[dtype])) for rounded in (round_down, round_up))
-    expected = largest_at_most(value, TORCH_DTYPE[dtype]), -largest_at_most(-value, TORCH_DTYPE[dtype])
-    assert down <= value <= up, f"{dtype}: [{down!r}, {up!r}] misses {value!r}"
-    assert (down, up) == expected, f"{dtype}: {value!r} lies between {expected}, not {(down, up)}"
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_rounding_outwards_at_the_ends(dtype: Dtype) -> None:
-    limits = torch.finfo(TORCH_DTYPE[dtype])
-    smallest = limits.tiny * limits.eps
-    ends = torch.tensor([limits.max, -limits.max, smallest, -smallest, 0.0, INF, -INF], dtype=torch.float64)
-    assert torch.equal(round_down(ends, TORCH_DTYPE[dtype]), ends), "a number of the dtype is its own neighbour"
-    assert torch.equal(round_up(ends, TORCH_DTYPE[dtype]), ends)
-    if dtype != "float64":
-        assert float(round_up(ends[2:3] / 2, TORCH_DTYPE[dtype])) == smallest
-        assert float(round_down(ends[2:3] / 2, TORCH_DTYPE[dtype])) == 0
-        assert float(round_down(ends[3:4] / 2, TORCH_DTYPE[dtype])) == -smallest
+# What is allowed.
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

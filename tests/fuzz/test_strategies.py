@@ -51,7 +51,7 @@ def abilities() -> st.SearchStrategy[Abilities]:
         precision=st.booleans(),
         configs=st.sampled_from(((), ("small",), ("small", "large"))),
         every_dtype=st.booleans(),
-        rounds_once=st.booleans(),
+        in_order=st.booleans(),
     )
 
 
