@@ -1,7 +1,7 @@
 """How much of what is wrong the suite finds, and whether it accuses what is right.
 
-`python benchmarks/flaws.py` hunts every planted flaw (`tests/planted`), each by a hunt of its own that replays nothing;
-`python benchmarks/flaws.py --sound` hunts the sound kernels. What was measured goes to docs/measurements, and
+`python benchmarks/flaws.py` hunts every planted flaw (`tests/shared/planted`), each by a hunt of its own that replays
+nothing; `python benchmarks/flaws.py --sound` hunts the sound kernels. What was measured goes to docs/measurements, and
 docs/flaws.md is written from there.
 """
 
@@ -30,7 +30,7 @@ from fuzz.case import Case, encode_case
 from fuzz.verdict import Verdict
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "shared"))
 
 from planted import PLANTED, SOUND, plant, plant_sound  # noqa: E402  # the tests' folder is no installed package
 

@@ -32,8 +32,9 @@ def _flaws(document: Result) -> list[str]:
     lines = [
         "## Planted flaws",
         "",
-        f"Each is one small change in a sound kernel (`tests/planted`). {found} of {len(groups)} were found by a hunt "
-        f"of at most {document['seconds']:.0f} s with two workers{_repeated(document)}. {_circumstances(document)} "
+        f"Each is one small change in a sound kernel (`tests/shared/planted`). {found} of {len(groups)} were found "
+        f"by a hunt of at most {document['seconds']:.0f} s with two workers{_repeated(document)}. "
+        f"{_circumstances(document)} "
         "Cases and seconds are those until the flaw was first seen; shrinking comes on top. "
         "The lanes are those of [correctness.md](correctness.md).",
         "",

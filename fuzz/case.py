@@ -38,6 +38,8 @@ Family = Literal[
     "wide",
     "subnormal",
     "huge",
+    "subnormal_weight",
+    "huge_weight",
 ]
 
 # What came before the call that is judged, in the same process and on the same module (`fuzz.earlier`).
@@ -62,6 +64,8 @@ Relation = Literal[
 DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+# Families near an end of the dtype's range.
+EXTREME_FAMILIES: Final[tuple[Family, ...]] = ("subnormal", "huge", "subnormal_weight", "huge_weight")
 EARLIER: Final[tuple[Earlier, ...]] = get_args(Earlier)
 RELATIONS: Final[tuple[Relation, ...]] = get_args(Relation)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.case import Case, Family
+from fuzz.case import EXTREME_FAMILIES, Case, Family
 from fuzz.layout import CONTIGUOUS, CaseError, same
 
 _EXTREME: Final = 2.0**60
@@ -70,14 +70,14 @@ def _is_extreme(scale: float) -> bool:
 
 
 def _has_extremes(case: Case) -> bool:
-    return bool(case.specials) or case.values in ("huge", "subnormal") or _is_extreme(case.scale)
+    return bool(case.specials) or case.values in EXTREME_FAMILIES or _is_extreme(case.scale)
 
 
 def _without_extremes(case: Case) -> Case:
     return replace(
         case,
         specials=(),
-        values="lattice" if case.values in ("huge", "subnormal") else case.values,
+        values="lattice" if case.values in EXTREME_FAMILIES else case.values,
         scale=math.copysign(1.0, case.scale) if _is_extreme(case.scale) else case.scale,
     )
 
@@ -134,7 +134,7 @@ FACETS: Final[tuple[Facet, ...]] = (
 # Numbers that differ tell elements apart: whether a failure needs them explains it, and does not tell it from another.
 _VALUES: Final = Facet(
     "values that differ",
-    lambda case: case.values not in ("ones", "huge", "subnormal", *_INEXACT),
+    lambda case: case.values not in ("ones", *EXTREME_FAMILIES, *_INEXACT),
     lambda case: replace(case, values="ones"),
 )
 

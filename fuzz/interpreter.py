@@ -25,6 +25,8 @@ from fuzz.interpreter_arithmetic import Arithmetic, Block, Triton
 from fuzz.interpreter_reduction import Reductions
 from fuzz.kernel_syntax import KernelSyntax
 
+_DIVISIBILITY = "tt.divisibility"
+
 # The global that every interpreted kernel sees (Triton puts it there); it provides what `KernelSyntax` calls.
 _PROVIDER = "interpreter_semantic"
 
@@ -77,6 +79,10 @@ def _replacements() -> Iterator[Triton]:
         yield Triton(undo)
 
 
+class FalsePromiseError(AssertionError):
+    """Ends a kernel that tells the compiler something untrue, as Triton's interpreter does for `tl.assume`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _TypedScalar:
     """A number for a parameter whose annotation names its type, as in `scale: tl.float64`."""
@@ -97,6 +103,7 @@ class _Launch:
         triton, interpreter = self._triton, self._triton.interpreter
         triton.wrap(interpreter.GridExecutor, "__call__", self.launch)
         triton.wrap(interpreter, "_implicit_cvt", self.argument)
+        triton.wrap(interpreter.TensorHandle, "set_attr", self.promise)
         triton.wrap(interpreter, "_patch_lang", self.enter_language)
         triton.wrap(interpreter, "_patch_lang_tensor", self.enter_tensor)
         triton.wrap(interpreter.FunctionRewriter, "_transform_ast", self.rewrite)
@@ -143,6 +150,16 @@ class _Launch:
         if isinstance(value, (bool, int, float)):  # Triton's interpreter leaves a float in double precision
             return triton.scalar(value, triton.tl.str_to_ty(triton.jit.mangle_type(value), None))
         return original(value)
+
+    def promise(self, original: Any, handle: Any, name: str, values: Any) -> Any:
+        # A GPU would load 16 bytes from an address that is no multiple of 16. In a block only the first element is
+        # certain to begin a run that the promise is about: indices that wrap around are promised to be whole, too.
+        if name == _DIVISIBILITY and handle.data.size:
+            first = int(handle.data.flat[0])
+            for value in values:
+                if first % value:
+                    raise FalsePromiseError(f"tl.multiple_of promises a multiple of {value}, and gets {first}")
+        return original(handle, name, values)
 
     def enter_language(self, original: Any, function: Any) -> Any:
         # Triton patches the language anew for every device function called, and never undoes those patches.

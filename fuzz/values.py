@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -252,23 +253,23 @@ def _wide(case: Case, shapes: Shapes) -> Values:
     return _each(shapes, draw)
 
 
-def _scaled(values: Values, exponent: int) -> Values:
-    """Multiply x and bias by a power of two."""
-    return {name: array if name == "weight" else np.ldexp(array, exponent) for name, array in values.items()}
+def _scaled(values: Values, exponent: int, factor: TensorName) -> Values:
+    """Multiply x or the weight, and the bias, by a power of two."""
+    scaled = (factor, "bias")
+    return {name: np.ldexp(array, exponent) if name in scaled else array for name, array in values.items()}
 
 
-def _subnormal(case: Case, shapes: Shapes) -> Values:
+def _subnormal(case: Case, shapes: Shapes, factor: TensorName = "x") -> Values:
     """Small multiples of the dtype's smallest subnormal number in x and bias."""
     exponent = {"float16": -24, "bfloat16": -133, "float64": -1074}.get(case.dtype, -149)
-    return _scaled(_lattice(case, shapes), exponent)
+    return _scaled(_lattice(case, shapes), exponent, factor)
 
 
-def _huge(case: Case, shapes: Shapes) -> Values:
+def _huge(case: Case, shapes: Shapes, factor: TensorName = "x") -> Values:
     """Values above 1e30 (float16: near its end), all above zero after scaling for every other seed."""
     exponent = {"float16": 1, "float64": 900}.get(case.dtype, 100)
-    if _words(case, 9, 1)[0] >> np.uint64(63):
-        return _scaled(_lattice(case, shapes), exponent)
-    return _scaled(_positive(case, shapes), exponent)
+    one_sided = _words(case, 9, 1)[0] >> np.uint64(63) == 0
+    return _scaled(_positive(case, shapes) if one_sided else _lattice(case, shapes), exponent, factor)
 
 
 _FAMILIES: Final[dict[Family, Callable[[Case, Shapes], Values]]] = {
@@ -286,4 +287,6 @@ _FAMILIES: Final[dict[Family, Callable[[Case, Shapes], Values]]] = {
     "wide": _wide,
     "subnormal": _subnormal,
     "huge": _huge,
+    "subnormal_weight": partial(_subnormal, factor="weight"),
+    "huge_weight": partial(_huge, factor="weight"),
 }

@@ -9,8 +9,7 @@ import pytest
 import torch
 from planted import PLANTED, SOUND, TILED, plant, plant_sound
 
-from fuzz.campaign import hunt as hunting
-from fuzz.campaign import investigation
+from fuzz.campaign import investigation, pace
 from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.plan import Plan
@@ -78,7 +77,7 @@ def without_seed(case: Case) -> Case:
 def test_a_planted_flaw_is_found_and_shrunk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "loops":
         # A loop costs its time-out at every step; the real limits are for kernels that are merely slow.
-        monkeypatch.setattr(hunting, "_CALL_SECONDS", 2.5)
+        monkeypatch.setattr(pace, "_LEAST_LIMIT", 2.5)
         monkeypatch.setattr(investigation, "_HANG_SECONDS", 5.0)
     flawed = plant(name, tmp_path)
     status = Hunt(plan(flawed, tmp_path / "out")).run()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from fuzz.interpreter import faithful, is_interpreting
+from fuzz.interpreter import FalsePromiseError, faithful, is_interpreting
 from fuzz.rounding import from_bfloat16, to_bfloat16, to_tf32, truncate
 
 NAN, INF = float("nan"), float("inf")
@@ -380,6 +380,26 @@ class TestReductions:
                 running.append(running[-1] * slope[index].item() + shift[index].item())
             assert scan[row][order].tolist() == running[1:]
         assert out.item() == scan[0, -1].item()
+
+
+@triton.jit
+def promising_kernel(x_ptr, out_ptr, start, PROMISED: tl.constexpr):
+    offs = tl.multiple_of(start, PROMISED) + tl.arange(0, 4)
+    tl.store(out_ptr + tl.arange(0, 4), tl.load(tl.multiple_of(x_ptr, 4) + tl.multiple_of(offs, PROMISED)))
+
+
+@needs_interpreter
+@pytest.mark.usefixtures("interpreter")
+class TestPromises:
+    def test_a_true_promise_changes_nothing(self) -> None:
+        x, out = torch.arange(24.0), torch.zeros(4)
+        promising_kernel[(1,)](x, out, 16, PROMISED=8)
+        assert out.tolist() == [16.0, 17.0, 18.0, 19.0]
+
+    @pytest.mark.parametrize("start", [4, 7])
+    def test_a_false_promise_ends_the_kernel(self, start: int) -> None:
+        with pytest.raises(Exception, match=f"{FalsePromiseError.__name__}.*multiple of 8, and gets {start}"):
+            promising_kernel[(1,)](torch.arange(24.0), torch.zeros(4), start, PROMISED=8)
 
 
 @needs_interpreter

@@ -86,6 +86,8 @@ PINNED: dict[Family, str] = {
     "wide": "a32ffaff0f5adee92b0afc6ce46ba049",
     "subnormal": "a6e7964f7f7a64cc83f58c64c08e123c",
     "huge": "308ee0c0916de4e0b0d013fd4e94d32b",
+    "subnormal_weight": "78e5c4a0b10f617d44e678bea2c42e25",
+    "huge_weight": "1758acd0f58332aff6c97d4c1c28a36b",
 }
 
 
@@ -260,37 +262,45 @@ def test_coherent_draws_both_patterns() -> None:
     assert seen == {0x1FFF, 0x0FFF}, f"truncation and rounding to nearest have their own worst case, saw {seen}"
 
 
-@given(with_family("subnormal"))
+# By family, the factor that is near an end of the range.
+EXTREME_FACTOR = {"subnormal": "x", "huge": "x", "subnormal_weight": "weight", "huge_weight": "weight"}
+
+
+@given(with_family("subnormal") | with_family("subnormal_weight"))
 def test_subnormal_is_made_of_the_smallest_numbers(case: Case) -> None:
     """At most 128 steps, which is where bfloat16's subnormals end; other dtypes have more of them."""
-    step = SMALLEST_SUBNORMAL[case.dtype]
+    step, factor = SMALLEST_SUBNORMAL[case.dtype], EXTREME_FACTOR[case.values]
     tensors = rounded(case, drawn(case))
     tiny = torch.finfo(TORCH_DTYPE[case.dtype]).tiny
-    for name in ("x", "bias"):
+    for name in (factor, "bias"):
         if name in tensors:
             size = tensors[name].double().abs()
             assert bool((size <= tiny).all()), f"{name} holds {float(size.max())}, subnormal ends at {tiny}"
             assert bool((size <= 128 * step).all())
-    exact = drawn(case)["x"]
-    assert (tensors["x"].double().numpy() == exact).all(), f"{case.dtype} rounds x"
+    exact = drawn(case)[factor]
+    assert (tensors[factor].double().numpy() == exact).all(), f"{case.dtype} rounds {factor}"
 
 
-def test_subnormal_draws_numbers_that_flushing_would_lose() -> None:
+@pytest.mark.parametrize("family", ["subnormal", "subnormal_weight"])
+def test_subnormal_draws_numbers_that_flushing_would_lose(family: Family) -> None:
+    factor = EXTREME_FACTOR[family]
     for dtype in DTYPES:
-        x = rounded(case := Case(h=8, w=8, dtype=dtype, values="subnormal", seed=1), drawn(case))["x"]
-        lost = (x != 0) & (x.double().abs() < torch.finfo(TORCH_DTYPE[dtype]).tiny)
+        case = Case(h=8, w=8, c_out=8, dtype=dtype, values=family, seed=1)
+        tiny = rounded(case, drawn(case))[factor]
+        lost = (tiny != 0) & (tiny.double().abs() < torch.finfo(TORCH_DTYPE[dtype]).tiny)
         assert bool(lost.any()), f"{dtype}: flushing subnormals would change nothing"
 
 
-@given(with_family("huge").filter(has_output))
+@given((with_family("huge") | with_family("huge_weight")).filter(has_output))
 def test_huge_is_huge_and_does_not_overflow(case: Case) -> None:
     tensors = rounded(case, drawn(case))
     limit = torch.finfo(TORCH_DTYPE[case.dtype]).max
     top = float(convolved(case, tensors, magnitude=True).max())
     assert top <= limit, f"a sum of magnitudes of {top} overflows {case.dtype} before it is scaled"
     if case.dtype != "float16":
-        nonzero = tensors["x"][tensors["x"] != 0]
-        assert bool((nonzero.double().abs() > 1e30).all()), f"x holds {float(nonzero.double().abs().min())}"
+        factor = tensors[EXTREME_FACTOR[case.values]]
+        nonzero = factor[factor != 0].double().abs()
+        assert bool((nonzero > 1e30).all()), f"{EXTREME_FACTOR[case.values]} holds {float(nonzero.min())}"
 
 
 @given(with_family("cancelling").filter(lambda case: has_output(case) and case.reduction_length >= 8))

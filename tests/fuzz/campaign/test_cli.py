@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from planted import TILED, plant
 
-from fuzz.campaign import hunt as hunting
+from fuzz.campaign import pace
 from fuzz.campaign.store import read_records
 from fuzz.case import Case, CaseFile, write_case_file
 from fuzz.cli import main
@@ -169,7 +169,7 @@ def test_a_hunt_with_one_seed_repeats_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a hunt draws depends on which calls were slow, and that on what else the machine does.
-    monkeypatch.setattr(hunting, "_SLOW_SECONDS", math.inf)
+    monkeypatch.setattr(pace, "_TRIAL_SECONDS", math.inf)
 
     def hunted(out: Path) -> list[object]:
         arguments = [

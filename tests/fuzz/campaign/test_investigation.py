@@ -24,7 +24,9 @@ def investigate(
     def run(other: Case, seconds: float, purpose: str) -> Verdict:
         return verdict if fails(other) else PASS
 
-    looking = Investigation(run=run, known=known, may_go_on=lambda: True, seconds=1.0, notify=lambda news: None)
+    looking = Investigation(
+        run=run, known=known, may_go_on=lambda: True, limit=lambda case: 1.0, notify=lambda news: None
+    )
     return looking.investigate(case, verdict)
 
 

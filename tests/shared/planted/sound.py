@@ -52,6 +52,11 @@ SOUND: dict[str, Sound] = {
     "rows": Sound(base="rows", way="a program for a piece of a row, a reduction of its own that keeps NaN"),
     "two_sums": Sound(base="two_sums", way="two accumulators, added at the end"),
     "folded_scale": Sound(base="folded_scale", way="scale multiplied into weight and bias, where that stays finite"),
+    "folded_whatever": Sound(
+        base="folded_scale",
+        way="scale multiplied into weight and bias, even where that overflows",
+        change=("if torch.isfinite(weight * scale).all() and torch.isfinite(bias * scale).all():", "if True:"),
+    ),
     "split_k": Sound(base="split_k", way="products split over programs, parts added by a second kernel"),
     "atomic_sum": Sound(base="atomic_sum", way="products split over programs, parts added atomically"),
     "atomic_min": Sound(base="atomic_min", way="channels split over programs, atomic minimum of ordered integers"),

@@ -127,23 +127,17 @@ INFINITY = {
         ),
         wrong="an infinite minimum becomes the largest finite number",
     ),
+    "weight_clipped": Flaw(
+        base="packed",
+        sound="return self.conv.weight.detach().permute(2, 3, 1, 0).contiguous()",
+        flawed="return self.conv.weight.detach().clamp(-1e20, 1e20).permute(2, 3, 1, 0).contiguous()",
+        wrong="weights beyond 1e20 are clipped",
+    ),
     "infinity_taken_for_nan": Flaw(
         base="scalar_loops",
         sound="(value < best) | (value != value)",
         flawed="(value < best) | (value - value != 0.0)",
         wrong="an infinite value replaces the minimum, as only a NaN should",
-    ),
-    "infinite_scale_folded": Flaw(
-        base="folded_scale",
-        sound="if torch.isfinite(weight * scale).all() and torch.isfinite(bias * scale).all():",
-        flawed="if scale == scale:",
-        wrong="an infinite scale is multiplied into the weight, where it meets zeros in x",
-    ),
-    "overflowing_weight_folded": Flaw(
-        base="folded_scale",
-        sound="if torch.isfinite(weight * scale).all() and torch.isfinite(bias * scale).all():",
-        flawed='if abs(scale) < float("inf"):',
-        wrong="weight times a finite scale may overflow, and then meets zeros in x",
     ),
     "minus_infinity_taken_for_missing": Flaw(
         base="block_pointers",

@@ -179,6 +179,15 @@ SUBNORMAL = {
         ),
         wrong="subnormal numbers in x count as 0",
     ),
+    "subnormal_weights_flushed": Flaw(
+        base="rows",
+        sound="w = tl.load(w_ptr + w_offset, mask=mask_c[:, None] & mask_n[None, :], other=0.0)",
+        flawed=(
+            "w = tl.load(w_ptr + w_offset, mask=mask_c[:, None] & mask_n[None, :], other=0.0)\n"
+            "                    w = tl.where(tl.abs(w) < 1.1754943508222875e-38, 0.0, w)"
+        ),
+        wrong="subnormal numbers in the weight count as 0",
+    ),
     "subnormal_halves_flushed": Flaw(
         base="strided",
         sound="best.to(out_ptr.dtype.element_ty)",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzz.case import Dtype
 
-CANDIDATES = Path(__file__).resolve().parent.parent / "candidates"
+CANDIDATES = Path(__file__).resolve().parents[2] / "candidates"
 
 
 @dataclass(frozen=True, kw_only=True)

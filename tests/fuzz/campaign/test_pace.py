@@ -1,0 +1,84 @@
+"""What a hunt learns about the speed of a kernel, and what it makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from everything import EVERYTHING
+
+from fuzz.campaign.drawing import draw_cases
+from fuzz.campaign.pace import Pace
+from fuzz.case import Case
+from fuzz.strategies import cases
+
+Cost = Callable[[Case], float]
+
+
+def by_products(case: Case) -> float:
+    """Seconds of a kernel that goes by single products."""
+    return 1e-3 + 2e-5 * case.multiplications
+
+
+def by_tiles(case: Case) -> float:
+    """Seconds of a kernel that goes by tiles of 32."""
+    rows, columns = case.out_size
+    sizes = (case.n * rows * columns, case.c_out, case.reduction_length)
+    return 1e-3 + 4e-3 * math.prod(math.ceil(size / 32) for size in sizes)
+
+
+def on_a_gpu(case: Case) -> float:
+    return 1e-3
+
+
+def drawn(seed: int, count: int) -> list[Case]:
+    found: list[Case] = []
+
+    def take(case: Case) -> None:
+        found.append(case)
+
+    draw_cases(cases(EVERYTHING), seed, count, take)
+    return [case for case in found if case.multiplications]
+
+
+def learnt(cost: Cost) -> Pace:
+    """A pace that has seen what it let through."""
+    pace = Pace()
+    for case in drawn(1, 600):
+        if pace.is_worth_trying(case):
+            pace.observe(case, cost(case))
+    return pace
+
+
+@pytest.mark.parametrize("cost", [by_products, by_tiles])
+def test_a_trial_takes_about_what_it_may(cost: Cost) -> None:
+    """Without a pace the mean of a kernel that goes by products is fifty times as long."""
+    pace = learnt(cost)
+    tried = [case.calls * cost(case) for case in drawn(2, 1000) if pace.is_worth_trying(case)]
+    assert sum(tried) / len(tried) < 0.75, f"a trial takes {sum(tried) / len(tried):.2f} s, asked for are 0.25"
+    assert len(tried) > 100, f"only {len(tried)} of 1000 are tried"
+
+
+def test_large_calls_are_still_tried() -> None:
+    pace = learnt(by_products)
+    large = [case for case in drawn(3, 3000) if by_products(case) > 0.5]
+    tried = [case for case in large if pace.is_worth_trying(case)]
+    assert 0 < len(tried) < len(large) / 2, f"{len(tried)} of {len(large)} slow calls are tried"
+
+
+def test_what_is_quick_is_always_tried() -> None:
+    pace = learnt(on_a_gpu)
+    passed_over = [case for case in drawn(4, 500) if not pace.is_worth_trying(case)]
+    assert not passed_over, (
+        f"{len(passed_over)} of 500 calls of a millisecond are passed over, such as {passed_over[0]}"
+    )
+
+
+def test_only_what_takes_far_longer_than_expected_is_suspect() -> None:
+    pace, case = learnt(by_products), Case(c_in=40, h=20, w=20, c_out=40)
+    assert pace.limit(case) >= 4 * by_products(case), "a slow kernel is not a hanging one"
+    assert learnt(on_a_gpu).limit(case) == 5.0 * case.calls
+    twice = msgspec.structs.replace(case, earlier=("same",))
+    assert pace.limit(twice) == 2 * pace.limit(case), "each call has its own time"
