@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from circumstances import circumstances
 
 
 def main() -> int:
@@ -37,7 +36,7 @@ def main() -> int:
         for hunt in hunts:
             hunt.wait()
         summaries = [json.loads((Path(folder) / str(n) / "summary.json").read_bytes()) for n in range(options.hunts)]
-    document = {**circumstances(summaries), "targets": {}}
+    document = {**circumstances(summaries[0]["device"]), "targets": {}}
     for place, target in enumerate(options.targets):
         document["targets"][target] = total(summaries[place :: len(options.targets)])
     options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -72,28 +71,6 @@ def total(summaries: list[dict[str, Any]]) -> dict[str, Any]:
         "worst_error_ratio": dict(sorted(worst.items())),
         "features": dict(sorted(features.items())),
     }
-
-
-def circumstances(summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the figures depend on."""
-    return {
-        "device": device_name(summaries[0]["device"]),
-        "architecture": os.environ.get("TRITON_OVERRIDE_ARCH", "native"),
-        "cores": os.cpu_count(),
-        "versions": {
-            "python": platform.python_version(),
-            **summaries[0]["versions"],
-            **{name: version(name) for name in ("numpy", "hypothesis")},
-        },
-    }
-
-
-def device_name(device: str) -> str:
-    """Return what a person calls the device."""
-    if not device.startswith("cuda"):
-        return "Triton's interpreter on the CPU"
-    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
 if __name__ == "__main__":

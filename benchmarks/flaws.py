@@ -8,18 +8,19 @@ docs/flaws.md is written from there.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from circumstances import circumstances
 from flaws_table import table
 
 from fuzz.campaign.hunt import Hunt
@@ -36,6 +37,7 @@ from planted import PLANTED, SOUND, plant, plant_sound  # noqa: E402  # the test
 
 _MEASUREMENTS: Final = ROOT / "docs" / "measurements"
 _TABLE: Final = ROOT / "docs" / "flaws.md"
+CORES: Final = 2
 _SECONDS: Final = {"flaws": 60.0, "sound": 300.0}
 
 Result = dict[str, Any]
@@ -54,7 +56,13 @@ def main() -> int:
         return 2
     half = "sound" if options.sound else "flaws"
     limits = {"seconds": options.seconds or _SECONDS[half], "device": options.device}
-    document = {**_circumstances(options.device), "seconds": limits["seconds"], "seeds": options.seeds, "results": []}
+    document = {
+        **circumstances(options.device),
+        "cores_of_a_hunt": CORES,
+        "seconds": limits["seconds"],
+        "seeds": options.seeds,
+        "results": [],
+    }
     tasks = [(name, seed) for name in names for seed in range(1, options.seeds + 1)]
     file = options.json or (None if options.only else _MEASUREMENTS / f"{half}.json")
     for result in _measured(measure, tasks, limits, options.jobs):
@@ -76,19 +84,29 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="length of one hunt: 60, for sound kernels 300")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="hunts of each, with the seeds 1 to N")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cpu is Triton's interpreter")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="hunts at a time")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="hunts at a time, on two cores each")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the measurements go")
     parser.add_argument("--table", type=Path, metavar="FILE", help="where the table goes: docs/flaws.md")
     return parser.parse_args()
 
 
 def _measured(measure: Measure, tasks: list[tuple[str, int]], limits: Limits, jobs: int) -> Iterable[Result]:
-    def one(task: tuple[str, int]) -> Result:
-        with tempfile.TemporaryDirectory() as folder:
-            return measure(*task, Path(folder), limits)
+    """Hunt in processes of their own, each on two cores of its own, and yield results in the order of the tasks."""
+    shares = multiprocessing.Queue()
+    cores = sorted(os.sched_getaffinity(0))
+    for job in range(jobs):
+        shares.put([cores[(CORES * job + core) % len(cores)] for core in range(CORES)])
+    with ProcessPoolExecutor(jobs, initializer=_take_cores, initargs=(shares,)) as pool:
+        yield from pool.map(_one, itertools.repeat(measure), tasks, itertools.repeat(limits))
 
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from pool.map(one, tasks)
+
+def _take_cores(shares: multiprocessing.Queue[list[int]]) -> None:
+    os.sched_setaffinity(0, shares.get())
+
+
+def _one(measure: Measure, task: tuple[str, int], limits: Limits) -> Result:
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(*task, Path(folder), limits)
 
 
 def measure_flaw(name: str, seed: int, folder: Path, limits: Limits) -> Result:
@@ -99,7 +117,7 @@ def measure_flaw(name: str, seed: int, folder: Path, limits: Limits) -> Result:
         target=str(plant(name, folder)),
         out=folder / "out",
         seed=seed,
-        workers=2,
+        workers=CORES,
         dtypes=flaw.dtypes,
         exit_first=True,
         **limits,
@@ -114,6 +132,7 @@ def measure_sound(name: str, seed: int, folder: Path, limits: Limits) -> Result:
         target=str(plant_sound(name, folder)),
         out=folder / "out",
         seed=seed,
+        workers=CORES,
         dtypes=sound.dtypes,
         **limits,
     )
@@ -169,23 +188,6 @@ def _line(result: Result) -> str:
     keys = ("cases", "seconds", "lane", "kind", "bucket", "case")
     found = [" · ".join(str(failure[key]) for key in keys) for failure in result["failures"]]
     return f"{result['name']}: {' | '.join(found) or 'nothing'} ({result['tried']} tried in {result['elapsed']} s)"
-
-
-def _circumstances(device: str) -> Result:
-    return {
-        "machine": {"processor": _processor(), "cores": len(os.sched_getaffinity(0))},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "triton", "numpy", "hypothesis")},
-        },
-        "device": "Triton's interpreter" if device == "cpu" else "a GPU",
-    }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _write_table(file: Path, measured: dict[str, Result]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from itertools import groupby
 from typing import Any, Final
 
@@ -32,16 +33,28 @@ def _flaws(document: Result) -> list[str]:
     lines = [
         "## Planted flaws",
         "",
-        f"Each is one small change in a sound kernel (`tests/shared/planted`). {found} of {len(groups)} were found "
-        f"by a hunt of at most {document['seconds']:.0f} s with two workers{_repeated(document)}. "
-        f"{_circumstances(document)} "
-        "Cases and seconds are those until the flaw was first seen; shrinking comes on top. "
+        f"Each is one small change in a sound kernel (`tests/shared/planted`). {found} of {len(groups)} were found by a "
+        f"hunt of at most {document['seconds']:.0f} s{_repeated(document)}. {_circumstances(document)} Cases and "
+        "seconds are those until the flaw was first seen; loading the target comes before, and shrinking on top. "
+        f"{_in_short(groups)} "
         "The lanes are those of [correctness.md](correctness.md).",
         "",
         "| room | flaw | cases until found | seconds | lane | shrunk case |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     return [*lines, *(_flaw_row(runs) for runs in groups), ""]
+
+
+def _in_short(groups: list[list[Result]]) -> str:
+    hits = [run["failures"][0] for runs in groups for run in runs if run["found"]]
+    if not hits:
+        return ""
+    cases, seconds = ([hit[name] for hit in hits] for name in ("cases", "seconds"))
+    lanes = Counter(hit["lane"] for hit in hits).most_common()
+    return (
+        f"The median is {statistics.median(cases):g} cases and {statistics.median(seconds):g} s, the slowest took "
+        f"{max(seconds):g} s. By lane: {', '.join(f'{lane} {count}' for lane, count in lanes)}."
+    )
 
 
 def _flaw_row(runs: list[Result]) -> str:
@@ -64,7 +77,7 @@ def _sound(document: Result) -> list[str]:
     lines = [
         "## Sound kernels",
         "",
-        f"Each was hunted for {document['seconds']:.0f} s with one worker{_repeated(document)}: {cases} cases, "
+        f"Each was hunted for {document['seconds']:.0f} s{_repeated(document)}: {cases} cases, "
         f"of which {accused or 'none'} accused a sound kernel. {_circumstances(document)} "
         "The last column is the largest |result − truth| / allowed error.",
         "",
@@ -97,7 +110,10 @@ def _repeated(document: Result) -> str:
 def _circumstances(document: Result) -> str:
     machine = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-    return f"Measured on {machine['processor']} with {machine['cores']} cores, {document['device']}, {versions}."
+    return (
+        f"Measured with {document['cores_of_a_hunt']} cores for each hunt on {machine['processor']}, "
+        f"{document['device']}, {versions}."
+    )
 
 
 def _range(numbers: list[float]) -> str:

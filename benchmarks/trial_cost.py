@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from circumstances import circumstances
 
 ROUNDS = 30
 
@@ -60,10 +61,7 @@ def measure(name: str, device_name: str) -> dict[str, Any]:
     outside = [trial - kernel for trial, kernel in zip(trials, kernels, strict=True)]
     return {
         "target": name,
-        "machine": torch.cuda.get_device_name()
-        if device_name == "cuda"
-        else platform.processor() or platform.machine(),
-        "versions": versions(),
+        **circumstances(device_name),
         "trials": len(trials),
         "trials_per_second": round(len(trials) / sum(trials), 1),
         "median": {
@@ -133,18 +131,6 @@ def parts(target: Any, cases: list[Any], device: Any) -> Iterator[tuple[str, lis
 def milliseconds(seconds: list[float]) -> float:
     """Return the median in milliseconds."""
     return round(1e3 * statistics.median(seconds), 3)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that the figures depend on."""
-    import numpy
-    import torch
-    import triton
-
-    return {
-        "python": platform.python_version(),
-        **{module.__name__: str(module.__version__) for module in (torch, triton, numpy)},
-    }
 
 
 if __name__ == "__main__":
