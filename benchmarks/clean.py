@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,11 +34,12 @@ def main() -> int:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        hunts = [start(number, options, Path(folder)) for number in range(options.hunts)]
+        gpus = visible_gpus()
+        hunts = [start(number, options, Path(folder), gpus) for number in range(options.hunts)]
         for hunt in hunts:
             hunt.wait()
         summaries = [json.loads((Path(folder) / str(n) / "summary.json").read_bytes()) for n in range(options.hunts)]
-    document = {**circumstances(summaries[0]["device"]), "targets": {}}
+    document = {**circumstances(summaries[0]["device"]), "gpus": len(gpus), "hunts": options.hunts, "targets": {}}
     for place, target in enumerate(options.targets):
         document["targets"][target] = total(summaries[place :: len(options.targets)])
     options.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -44,13 +47,24 @@ def main() -> int:
     return int(any(each["failures"] or not each["cases"] for each in document["targets"].values()))
 
 
-def start(number: int, options: argparse.Namespace, folder: Path) -> subprocess.Popen[bytes]:
-    """Start one hunt."""
+def visible_gpus() -> list[str]:
+    """Return the numbers of the GPUs that hunts may use; none where there is no driver."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+
+
+def start(number: int, options: argparse.Namespace, folder: Path, gpus: list[str]) -> subprocess.Popen[bytes]:
+    """Start one hunt, on the next of the GPUs."""
     target = options.targets[number % len(options.targets)]
     command = [sys.executable, "-m", "fuzz", "run", "--target", target, "--time", f"{options.seconds:g}s"]
     command += ["--workers", "1", "--seed", str(options.seed + number), "--out", str(folder / str(number))]
     command += ["--device", options.device, *(word for dtype in options.dtype for word in ("--dtype", dtype))]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]} if gpus else None
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 def total(summaries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def _flaws(document: Result) -> list[str]:
     lines = [
         "## Planted flaws",
         "",
-        f"Each is one small change in a sound kernel (`tests/shared/planted`). {found} of {len(groups)} were found by a "
-        f"hunt of at most {document['seconds']:.0f} s{_repeated(document)}. {_circumstances(document)} Cases and "
+        f"Each is one small change in a sound kernel (`tests/shared/planted`). {found} of {len(groups)} were found by "
+        f"a hunt of at most {document['seconds']:.0f} s{_repeated(document)}. {_circumstances(document)} Cases and "
         "seconds are those until the flaw was first seen; loading the target comes before, and shrinking on top. "
         f"{_in_short(groups)} "
         "The lanes are those of [correctness.md](correctness.md).",

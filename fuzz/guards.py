@@ -48,6 +48,11 @@ class AllocationGuard(TorchDispatchMode):
         self._buffers: list[tuple[torch.Tensor, int]] = []
         self._uninitialised: set[int] = set()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # PyTorch asks when the class is made. If so, the first operator of a process imports the compiler, for seconds.
+        return False
+
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,7 +107,7 @@ class Session:
             # A candidate may warn; warnings are no part of the operation.
             warnings.simplefilter("ignore")
             try:
-                with nullcontext() if self.bare else guard, watch:
+                with nullcontext() if self.bare else guard, watch, _without_compilation():
                     output = bound(*tensors_of(operands))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()
@@ -219,6 +220,17 @@ def machine(case: Case, device: torch.device) -> Iterator[None]:
                 yield
         else:
             yield
+
+
+def _without_compilation() -> AbstractContextManager[object]:
+    """Make functions under `torch.compile` run as they are written: compiled, they would contain the guards.
+
+    A process whose target never imported the compiler is spared that, since it takes seconds.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 @contextmanager

@@ -138,7 +138,9 @@ def cases(
         chosen: T = draw(_sampled(choices))
         return chosen
 
-    kh, kw = one_of(_KERNELS)
+    kept = one_of(("", *_SIZES))
+    # With one tap there are as many products as input channels, and their number may be next to that of a tile.
+    kh, kw = (1, 1) if kept == "c_in" and one_in(2) else one_of(_KERNELS)
     stride, padding, dilation, groups = (1, 1), (0, 0), (1, 1), 1
     if abilities.convolution_options and one_in(2):
         stride, padding, dilation, groups = (
@@ -148,8 +150,10 @@ def cases(
             one_of(_GROUPS),
         )
     sizes = {name: one_of(choices) for name, choices in _SIZES.items()}
-    kept = one_of(("", *_SIZES))
     if kept:
+        if one_in(3):
+            # A tail of one shows where nothing else makes positions, channels or products; and such a call is quick.
+            sizes = dict.fromkeys(sizes, 1)
         sizes[kept] = draw(_large_sizes())
     earlier = draw(earlier_calls()) if one_in(5) else ()
     tiles = effort * one_of(_TILES) / groups / (1 + len(earlier))

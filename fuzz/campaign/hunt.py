@@ -198,7 +198,7 @@ class Hunt:
     def _score(self, isolated: IsolatedTarget, case: Case) -> tuple[str, float] | None:
         """Try a drawn case; return what Hypothesis may climb: the error in units of the allowed one, by arithmetic."""
         self._check_over()
-        verdict = self._one(isolated, case, "hunt") if self.pace.is_worth_trying(case) else None
+        verdict = self._one(isolated, case, "hunt") if self.pace.is_worth_trying(case, self.elapsed) else None
         if verdict is None or verdict.failed or verdict.lane != "interval":
             return None
         return arithmetic_name(case), verdict.error_ratio

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from fuzz.case import Case
 
 # What a trial may take, on average. On a GPU, where a call takes a millisecond, nothing is passed over.
-_TRIAL_SECONDS: Final = 0.25
+_TRIAL_SECONDS: Final = 0.15
+# One trial may take so long, or such a share of the time since the hunt began.
+_LARGE_SECONDS: Final = 1.0
+_LARGE_SHARE: Final = 1 / 20
 # Before anything is known a call is taken to go by products, the slowest way there is: as if it had been seen so often.
 _PRIOR_WEIGHT: Final = 2.0
 _PRIOR_SECONDS: Final = 2.0**-10
@@ -62,10 +65,17 @@ class Pace:
         """Return how long a trial may take before it is suspect, in seconds."""
         return case.calls * min(_MOST_LIMIT, max(_LEAST_LIMIT, _SUSPECT * self.seconds(case)))
 
-    def is_worth_trying(self, case: Case) -> bool:
-        """Decide by the case's seed whether to try it: always if it is quick, else as seldom as it is slow."""
-        chance = _TRIAL_SECONDS / max(self.seconds(case) * case.calls, 1e-9)
-        return (case.seed * _GOLDEN) % 2**32 < chance * 2**32
+    def is_worth_trying(self, case: Case, elapsed: float) -> bool:
+        """Decide by the case's seed whether to try it: always if it is quick, else as seldom as it is slow.
+
+        Args:
+            case: A drawn case.
+            elapsed: Seconds since the hunt began; a single trial may not take a large part of that.
+        """
+        expected = max(self.seconds(case) * case.calls, 1e-9)
+        if expected > max(_LARGE_SECONDS, _LARGE_SHARE * elapsed):
+            return False
+        return ((case.seed + 1) * _GOLDEN) % 2**32 < _TRIAL_SECONDS / expected * 2**32
 
     def _fit(self) -> None:
         """Fit the powers by least squares, drawn towards the prior where few were seen (ridge regression)."""

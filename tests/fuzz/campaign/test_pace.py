@@ -14,6 +14,7 @@ from fuzz.campaign.pace import Pace
 from fuzz.case import Case
 from fuzz.strategies import cases
 
+HOUR = 3600.0
 Cost = Callable[[Case], float]
 
 
@@ -47,7 +48,7 @@ def learnt(cost: Cost) -> Pace:
     """A pace that has seen what it let through."""
     pace = Pace()
     for case in drawn(1, 600):
-        if pace.is_worth_trying(case):
+        if pace.is_worth_trying(case, HOUR):
             pace.observe(case, cost(case))
     return pace
 
@@ -56,21 +57,27 @@ def learnt(cost: Cost) -> Pace:
 def test_a_trial_takes_about_what_it_may(cost: Cost) -> None:
     """Without a pace the mean of a kernel that goes by products is fifty times as long."""
     pace = learnt(cost)
-    tried = [case.calls * cost(case) for case in drawn(2, 1000) if pace.is_worth_trying(case)]
-    assert sum(tried) / len(tried) < 0.75, f"a trial takes {sum(tried) / len(tried):.2f} s, asked for are 0.25"
+    tried = [case.calls * cost(case) for case in drawn(2, 1000) if pace.is_worth_trying(case, HOUR)]
+    assert sum(tried) / len(tried) < 0.5, f"a trial takes {sum(tried) / len(tried):.2f} s, asked for are 0.15"
     assert len(tried) > 100, f"only {len(tried)} of 1000 are tried"
 
 
 def test_large_calls_are_still_tried() -> None:
     pace = learnt(by_products)
     large = [case for case in drawn(3, 3000) if by_products(case) > 0.5]
-    tried = [case for case in large if pace.is_worth_trying(case)]
+    tried = [case for case in large if pace.is_worth_trying(case, HOUR)]
     assert 0 < len(tried) < len(large) / 2, f"{len(tried)} of {len(large)} slow calls are tried"
+
+
+def test_a_short_hunt_leaves_out_what_would_take_most_of_it() -> None:
+    pace, slow = learnt(by_products), [case for case in drawn(5, 3000) if 2 < by_products(case) < 60]
+    tried = [sum(pace.is_worth_trying(case, elapsed) for case in slow) for elapsed in (10.0, HOUR)]
+    assert tried[0] == 0 < tried[1], f"of {len(slow)} slow calls {tried[0]} in ten seconds, {tried[1]} in an hour"
 
 
 def test_what_is_quick_is_always_tried() -> None:
     pace = learnt(on_a_gpu)
-    passed_over = [case for case in drawn(4, 500) if not pace.is_worth_trying(case)]
+    passed_over = [case for case in drawn(4, 500) if not pace.is_worth_trying(case, HOUR)]
     assert not passed_over, (
         f"{len(passed_over)} of 500 calls of a millisecond are passed over, such as {passed_over[0]}"
     )
