@@ -18,6 +18,11 @@ from fuzz.session import Outcome, Session
 from fuzz.target import Call
 from fuzz.tensors import Numbers, Operands, numbers_of
 
+# What a module is constructed with.
+_CONSTRUCTION: Final[tuple[Earlier, ...]] = ("scale", "dtype", "c_in", "c_out")
+# Whole tiles: what is tuned for them may leave its masks out.
+_WHOLE: Final = (32, 64)
+
 
 def call_earlier(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Outcome | None:
     """Make the case's earlier calls, in order; return the first that damaged memory, or None.
@@ -48,7 +53,7 @@ def _make(
     other = _changed(case, step, session.target.abilities)
     if other is None:
         return None
-    if step in ("scale", "dtype"):
+    if step in _CONSTRUCTION:
         # What a module is constructed with cannot change between its calls: it is another module of the same class.
         bound = session.target.bind(other)
     return session.call(bound, session.place(other, numbers_of(other)))
@@ -107,6 +112,20 @@ def _dtype(case: Case, abilities: Abilities) -> dict[str, Any]:
     return {"dtype": others[case.seed % len(others)], "precision": "default"} if others else {}
 
 
+def _c_in(case: Case, abilities: Abilities) -> dict[str, Any]:
+    """Other products for the same output."""
+    return {"c_in": _other_channels(case.c_in, case), "x_layout": CONTIGUOUS, "weight_layout": CONTIGUOUS}
+
+
+def _c_out(case: Case, abilities: Abilities) -> dict[str, Any]:
+    return {"c_out": _other_channels(case.c_out, case), "weight_layout": CONTIGUOUS, "bias_layout": CONTIGUOUS}
+
+
+def _other_channels(channels: int, case: Case) -> int:
+    others = [channels + case.groups, *(case.groups * whole for whole in _WHOLE if case.groups * whole != channels)]
+    return others[case.seed % len(others)]
+
+
 _CHANGES: Final[dict[str, Callable[[Case, Abilities], dict[str, Any]]]] = {
     "layout": _layout,
     "larger": _larger,
@@ -114,4 +133,6 @@ _CHANGES: Final[dict[str, Callable[[Case, Abilities], dict[str, Any]]]] = {
     "scale": _scale,
     "bias": _bias,
     "dtype": _dtype,
+    "c_in": _c_in,
+    "c_out": _c_out,
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from planted import PLANTED, SOUND, TILED, plant, plant_sound
 
-from fuzz.campaign import investigation, pace
+from fuzz.campaign import pace
 from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.plan import Plan
@@ -78,7 +78,6 @@ def test_a_planted_flaw_is_found_and_shrunk(name: str, tmp_path: Path, monkeypat
     if name == "loops":
         # A loop costs its time-out at every step; the real limits are for kernels that are merely slow.
         monkeypatch.setattr(pace, "_LEAST_LIMIT", 2.5)
-        monkeypatch.setattr(investigation, "_HANG_SECONDS", 5.0)
     flawed = plant(name, tmp_path)
     status = Hunt(plan(flawed, tmp_path / "out")).run()
     assert status == 1, f"{name} was not found: is there a strategy that reaches it, and a check that sees it?"

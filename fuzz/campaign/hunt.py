@@ -19,7 +19,7 @@ import msgspec
 from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import Census, arithmetic_name
 from fuzz.campaign.drawing import draw_cases
-from fuzz.campaign.investigation import Investigation, hang_seconds
+from fuzz.campaign.investigation import Investigation
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.pace import Pace
 from fuzz.campaign.plan import Plan
@@ -212,7 +212,7 @@ class Hunt:
             self._seen.add(case)
         verdict = self._run(isolated, case, self.pace.limit(case), purpose)
         if verdict.kind == "timeout" and not self.bugs.has("timeout"):
-            verdict = self._run(isolated, case, hang_seconds(case), "hang?")
+            verdict = self._run(isolated, case, self.pace.hang_limit(case), "hang?")
         with self._lock:
             self.census.add(case, verdict)
             found_at = self.census.cases, self.elapsed
@@ -255,6 +255,7 @@ class Hunt:
             known=self.bugs.buckets,
             may_go_on=self._may_shrink,
             limit=self._shrink_limit,
+            hang_limit=self.pace.hang_limit,
             notify=lambda news: self.notify(self, news),
         ).investigate(case, verdict)
         news = self.bugs.add(finding, found_at, self._store, self.plan.target)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 import msgspec
 
@@ -13,9 +12,6 @@ from fuzz.case import EARLIER, Case
 from fuzz.facets import Attribute, attributes, causes
 from fuzz.shrinking import Shrinker
 from fuzz.verdict import Verdict
-
-# A small call that takes longer than this hangs; on the interpreter it takes hundredths of a second.
-_HANG_SECONDS: Final = 15.0
 
 Run = Callable[[Case, float, str], Verdict]
 
@@ -46,6 +42,7 @@ class Investigation:
         known: The bugs that are known.
         may_go_on: Asked before each step of shrinking.
         limit: Gives the seconds that one step may take.
+        hang_limit: Gives the seconds after which a trial counts as hanging.
         notify: Told what goes on.
     """
 
@@ -53,6 +50,7 @@ class Investigation:
     known: tuple[Bucket, ...]
     may_go_on: Callable[[], bool]
     limit: Callable[[Case], float]
+    hang_limit: Callable[[Case], float]
     notify: Callable[[str], None]
     _judged: dict[Case, Verdict] = field(default_factory=dict)
 
@@ -72,7 +70,7 @@ class Investigation:
             case, lambda other: self._judge(other).manifestation == verdict.manifestation, self.may_go_on
         ).shrink()
         if verdict.kind == "timeout" and shrunk != case:
-            self._judged[shrunk] = self.run(shrunk, hang_seconds(shrunk), "hang?")
+            self._judged[shrunk] = self.run(shrunk, self.hang_limit(shrunk), "hang?")
             if not self._judged[shrunk].failed:
                 return None  # merely slow: what hangs goes on hanging however small the call becomes
         return self._describe(shrunk, verdict.manifestation)
@@ -105,8 +103,3 @@ class Investigation:
     def _describe(self, case: Case, manifestation: str) -> Finding:
         found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)
         return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), found)
-
-
-def hang_seconds(case: Case) -> float:
-    """Return the time after which a trial counts as hanging."""
-    return _HANG_SECONDS * case.calls

@@ -30,6 +30,7 @@ _MOST_OBSERVATIONS: Final = 400
 _REFIT_EVERY: Final = 8
 # A call that takes so many times as long as expected is suspect: a timeout is evidence of a hang only beyond that.
 _SUSPECT: Final = 20
+_HANGS: Final = 2
 _LEAST_LIMIT: Final = 5.0
 _MOST_LIMIT: Final = 60.0
 # Spreads the seeds of cases evenly over 32 bits (Knuth, The Art of Computer Programming 3, 6.4).
@@ -64,6 +65,10 @@ class Pace:
     def limit(self, case: Case) -> float:
         """Return how long a trial may take before it is suspect, in seconds."""
         return case.calls * min(_MOST_LIMIT, max(_LEAST_LIMIT, _SUSPECT * self.seconds(case)))
+
+    def hang_limit(self, case: Case) -> float:
+        """Return after how long a trial that was suspect counts as hanging, in seconds."""
+        return _HANGS * self.limit(case)
 
     def is_worth_trying(self, case: Case, elapsed: float) -> bool:
         """Decide by the case's seed whether to try it: always if it is quick, else as seldom as it is slow.

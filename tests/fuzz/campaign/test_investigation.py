@@ -25,7 +25,12 @@ def investigate(
         return verdict if fails(other) else PASS
 
     looking = Investigation(
-        run=run, known=known, may_go_on=lambda: True, limit=lambda case: 1.0, notify=lambda news: None
+        run=run,
+        known=known,
+        may_go_on=lambda: True,
+        limit=lambda case: 1.0,
+        hang_limit=lambda case: 2.0,
+        notify=lambda news: None,
     )
     return looking.investigate(case, verdict)
 
