@@ -110,9 +110,10 @@ def _repeated(document: Result) -> str:
 def _circumstances(document: Result) -> str:
     machine = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+    at_a_time = f"{document['hunts_at_a_time']} hunts at a time" if document["hunts_at_a_time"] > 1 else "one at a time"
     return (
-        f"Measured with {document['cores_of_a_hunt']} cores for each hunt on {machine['processor']}, "
-        f"{document['device']}, {versions}."
+        f"Measured {at_a_time} on {machine['cores']} cores of {machine['processor']}, {document['device']}, {versions}; "
+        f"each hunt has {document['workers']} workers."
     )
 
 

@@ -65,7 +65,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         where: Which part of the output is wrong, as far as the data can tell; may be empty.
         error_ratio: Largest error / allowed error, both before the last rounding, over the elements that the interval
             lane judged; above 1 is a failure, 0 where nothing was judged there.
-        seconds: Time that the target took.
+        seconds: Time that the judged call took; of a trial that passes, the quicker of both.
     """
 
     status: Status
