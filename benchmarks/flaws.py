@@ -56,13 +56,8 @@ def main() -> int:
         return 2
     half = "sound" if options.sound else "flaws"
     limits = {"seconds": options.seconds or _SECONDS[half], "device": options.device}
-    document = {
-        **circumstances(options.device),
-        "cores_of_a_hunt": CORES,
-        "seconds": limits["seconds"],
-        "seeds": options.seeds,
-        "results": [],
-    }
+    document = {**circumstances(options.device), "hunts_at_a_time": options.jobs, "workers": CORES}
+    document |= {"seconds": limits["seconds"], "seeds": options.seeds, "results": []}
     tasks = [(name, seed) for name in names for seed in range(1, options.seeds + 1)]
     file = options.json or (None if options.only else _MEASUREMENTS / f"{half}.json")
     for result in _measured(measure, tasks, limits, options.jobs):

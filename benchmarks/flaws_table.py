@@ -110,10 +110,10 @@ def _repeated(document: Result) -> str:
 def _circumstances(document: Result) -> str:
     machine = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-    at_a_time = f"{document['hunts_at_a_time']} hunts at a time" if document["hunts_at_a_time"] > 1 else "one at a time"
+    jobs = document["hunts_at_a_time"]
     return (
-        f"Measured {at_a_time} on {machine['cores']} cores of {machine['processor']}, {document['device']}, {versions}; "
-        f"each hunt has {document['workers']} workers."
+        f"Measured on {machine['cores']} cores of {machine['processor']}, {document['device']}, {versions}, with "
+        f"{document['workers']} workers for each hunt and {jobs} hunt{'s' if jobs > 1 else ''} at a time."
     )
 
 
