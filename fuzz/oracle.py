@@ -14,9 +14,9 @@ truncate when they align (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Scienc
 adds one more relative rounding. What is computed is rounded to the output's dtype, to nearest, and so are both ends:
 rounding is monotone. The interval of a minimum is the minimum of the intervals, since min is monotone, too.
 
-**Other orders.** An implementation that does not promise the operation's own order may multiply the scale into weight
-and bias first, and may round the convolution to the dtype before it adds the bias and before it scales. The interval
-is the hull of all of these.
+**Other orders.** An implementation that does not promise the operation's own order may multiply the scale into x or
+the weight, and the bias, first, and may round the convolution to the dtype before it adds the bias and before it
+scales. The interval is the hull of all of these.
 """
 
 from __future__ import annotations
@@ -212,12 +212,13 @@ def _rounded(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 def _scaled_first(scaled: _Range, convolution: Convolution, rules: Arithmetic, scale: float) -> _Range:
-    """Allow what becomes of infinities where the scale is multiplied into weight and bias."""
+    """Allow what becomes of infinities where the scale is multiplied into a factor, and into the bias, first."""
     if math.isinf(scale):
         # 0·inf is NaN, and so is the sum of infinities of both signs.
         return _Range(scaled.low, scaled.high, torch.ones_like(scaled.maybe_nan), scaled.nan)
-    weight = convolution.operands[1].abs().flatten(1).amax(dim=1).view(1, -1, 1, 1)
-    lost = (weight * abs(scale) >= rules.largest).expand_as(scaled.low)
+    x, weight, _ = convolution.operands
+    tops = weight.abs().flatten(1).amax(dim=1).view(1, -1, 1, 1).clamp(min=largest(x))
+    lost = (tops * abs(scale) >= rules.largest).expand_as(scaled.low)
     return _Range(
         torch.where(lost, -torch.inf, scaled.low),
         torch.where(lost, torch.inf, scaled.high),
@@ -227,12 +228,12 @@ def _scaled_first(scaled: _Range, convolution: Convolution, rules: Arithmetic, s
 
 
 def _scaling_error(case: Case, convolution: Convolution, rules: Arithmetic, *, in_order: bool) -> float:
-    """What underflow may cost where the scale is applied: to the sum, or else to the weight and each product."""
+    """What underflow may cost where the scale is applied: to the sum, or else to a factor and each product."""
     smallest = max(rules.smallest, rules.flush)
     if in_order:
         return smallest
     length = case.reduction_length
-    return rules.smallest * length * largest(convolution.operands[0]) + smallest * (length + 4)
+    return rules.smallest * length * max(map(largest, convolution.operands[:2])) + smallest * (length + 4)
 
 
 def _scale(sums: _Range, scale: float) -> _Range:

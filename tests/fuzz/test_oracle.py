@@ -262,6 +262,7 @@ class Implementation:
         twice: The convolution is rounded to the dtype before it is scaled, as PyTorch does.
         thrice: It is rounded before its bias is added, too, as cuDNN does.
         scale_first: Weight and bias are scaled before they are summed.
+        scale_x: x is scaled instead of the weight.
     """
 
     order: str = "forward"
@@ -273,6 +274,7 @@ class Implementation:
     twice: bool = False
     thrice: bool = False
     scale_first: bool = False
+    scale_x: bool = False
 
     def run(self, call: Call) -> torch.Tensor:
         """The output `[n, 1, oh, ow]`."""
@@ -282,9 +284,10 @@ class Implementation:
         if not self.scale_first:
             first, last = last, first
         with np.errstate(all="ignore"):
+            in_x, in_weight = (first, accumulator(1)) if self.scale_x else (accumulator(1), first)
             x, weight = (
-                self._operand(parts.x.astype(accumulator)),
-                self._operand(parts.weight.astype(accumulator) * first),
+                self._operand(parts.x.astype(accumulator) * in_x),
+                self._operand(parts.weight.astype(accumulator) * in_weight),
             )
             bias = np.broadcast_to(parts.bias.astype(accumulator) * first, x.shape[:3])
             start = np.zeros_like(bias) if self.thrice else bias
@@ -355,6 +358,7 @@ def sound_implementations(call: Call, precision: PrecisionClass, *, in_order: bo
         yield from (changed(each, thrice=True) for each in plain[::2])
     if not in_order:
         yield from (changed(each, scale_first=True) for each in plain[::2])
+        yield from (changed(each, scale_first=True, scale_x=True) for each in plain[::2])
 
 
 def changed(implementation: Implementation, **changes: Any) -> Implementation:
