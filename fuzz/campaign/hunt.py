@@ -167,9 +167,12 @@ class Hunt:
         """Replay what is known before anything else, then hunt like the others."""
         known = [case for _, case in self._store.known_cases()]
         corpus = [case for folder in self.plan.corpus for _, case in read_cases(sorted(folder.glob("*.json")))]
+        # From the smallest on, so that a slow kernel is known as one before a large case would take all the time.
+        corpus.sort(key=lambda case: case.multiplications)
         for purpose, replayed in (("known failure", known), ("corpus", corpus)):
             for case in replayed:
-                if first.abilities.promises(case, self.plan.dtypes, self.plan.precisions):
+                affordable = purpose != "corpus" or self.pace.is_affordable(case, self.elapsed)
+                if affordable and first.abilities.promises(case, self.plan.dtypes, self.plan.precisions):
                     self._one(first, case, purpose)
         self._hunt(first)
 

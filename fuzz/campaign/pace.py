@@ -77,10 +77,13 @@ class Pace:
             case: A drawn case.
             elapsed: Seconds since the hunt began; a single trial may not take a large part of that.
         """
-        expected = max(self.seconds(case) * case.calls, 1e-9)
-        if expected > max(_LARGE_SECONDS, _LARGE_SHARE * elapsed):
-            return False
-        return ((case.seed + 1) * _GOLDEN) % 2**32 < _TRIAL_SECONDS / expected * 2**32
+        chance = _TRIAL_SECONDS / max(self.seconds(case) * case.calls, 1e-9)
+        return self.is_affordable(case, elapsed) and ((case.seed + 1) * _GOLDEN) % 2**32 < chance * 2**32
+
+    def is_affordable(self, case: Case, elapsed: float) -> bool:
+        """Return whether a trial takes no large part of the time since the hunt began; yes while nothing is known."""
+        known = self._observations >= _REFIT_EVERY
+        return not known or self.seconds(case) * case.calls <= max(_LARGE_SECONDS, _LARGE_SHARE * elapsed)
 
     def _fit(self) -> None:
         """Fit the powers by least squares, drawn towards the prior where few were seen (ridge regression)."""

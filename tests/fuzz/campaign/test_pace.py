@@ -75,6 +75,13 @@ def test_a_short_hunt_leaves_out_what_would_take_most_of_it() -> None:
     assert tried[0] == 0 < tried[1], f"of {len(slow)} slow calls {tried[0]} in ten seconds, {tried[1]} in an hour"
 
 
+def test_what_is_not_known_to_be_slow_is_affordable() -> None:
+    large = Case(c_in=100, h=30, w=30, c_out=100)
+    assert Pace().is_affordable(large, 0.0), "before anything has run nothing is known"
+    assert not learnt(by_products).is_affordable(large, 60.0), f"{by_products(large):.0f} s are too many for a minute"
+    assert learnt(on_a_gpu).is_affordable(large, 0.0)
+
+
 def test_what_is_quick_is_always_tried() -> None:
     pace = learnt(on_a_gpu)
     passed_over = [case for case in drawn(4, 500) if not pace.is_worth_trying(case, HOUR)]
