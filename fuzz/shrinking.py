@@ -25,6 +25,7 @@ _PAIRS: Final = ("stride", "padding", "dilation")
 _LAYOUTS: Final = ("x_layout", "weight_layout", "bias_layout")
 _SIMPLE_SCALES: Final = (1.0, 2.0, -1.0, 0.5, 0.0)
 _SEEDS: Final = (0, 1, 2)
+_TILES: Final = (128, 64, 32, 16)
 # Families that tell elements apart: with another one of them a smaller size may do.
 _TELLING: Final = FAMILIES[1:4]
 
@@ -110,7 +111,10 @@ def _simpler_integers(case: Case) -> Iterator[dict[str, Any]]:
         value = getattr(case, name)
         least = case.groups if name in ("c_in", "c_out") else 1
         small = [least * k for k in (1, 2, 3, 4)]
-        for lower in dict.fromkeys([*small, value // 2, value * 3 // 4, value - max(1, value // 8), value - least]):
+        # By whole tiles, so that what is left over stays the same.
+        tiles = [value - least * tile for tile in _TILES]
+        parts = [value // 2, value * 3 // 4, value - max(1, value // 8), value - least]
+        for lower in dict.fromkeys([*small, *parts, *tiles]):
             if least <= lower < value:
                 yield {name: lower}
     if case.groups > 2:

@@ -236,6 +236,14 @@ def test_two_fields_that_matter_together_are_both_kept(first: str, second: str) 
     assert kept == {first, second}, f"only {first} and {second} matter, {kept} are set"
 
 
+def test_what_is_left_over_of_a_tile_stays() -> None:
+    """Only sizes one past a whole tile fail, beyond the first few: halving alone would be stuck at the first of them."""
+    shrunk = Shrinker(
+        Case(c_out=449, values="impulse"), lambda case: case.c_out > 128 and case.c_out % 32 == 1
+    ).shrink()
+    assert shrunk.c_out == 129, f"stuck at {shrunk!r}"
+
+
 def test_a_smaller_size_is_found_with_another_family() -> None:
     """All ones hide which channel won: shrinking the size may take numbers that tell channels apart."""
 

@@ -106,7 +106,7 @@ TAILS = {
         base="tiled",
         sound="range(0, C_OUT, BLOCK_N)",
         flawed="range(0, C_OUT - C_OUT // 128 * (C_OUT % 2), BLOCK_N)",
-        wrong="of exactly 129 channels the last is left out",
+        wrong="of 129, 161, 193… channels the last is left out",
     ),
     "last_products_skipped": Flaw(
         base="tiled",
