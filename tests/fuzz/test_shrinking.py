@@ -237,7 +237,7 @@ def test_two_fields_that_matter_together_are_both_kept(first: str, second: str) 
 
 
 def test_what_is_left_over_of_a_tile_stays() -> None:
-    """Only sizes one past a whole tile fail, beyond the first few: halving alone would be stuck at the first of them."""
+    """Only sizes one past a whole tile fail: halving alone would be stuck at the first of them."""
     shrunk = Shrinker(
         Case(c_out=449, values="impulse"), lambda case: case.c_out > 128 and case.c_out % 32 == 1
     ).shrink()
