@@ -38,13 +38,7 @@ EVERY: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "float64")
 
 SOUND: dict[str, Sound] = {
     "eager": Sound(base="eager", way="PyTorch itself, as a module"),
-    # Not in bfloat16: where the CPU has instructions for its dot products, oneDNN takes neighbours of a window times 0
-    # into the sum, and a NaN or an infinity next to a window becomes a NaN in its result.
-    "eager_function": Sound(
-        base="eager_function",
-        way="PyTorch itself, as a function with every option",
-        dtypes=("float32", "float16", "float64"),
-    ),
+    "eager_function": Sound(base="eager_function", way="PyTorch itself, as a function with every option", dtypes=EVERY),
     "tiled": Sound(base="tiled", way="contiguous copies, tiles of 32"),
     "strided": Sound(base="strided", way="every option, any strides, sums in float64 for float64", dtypes=EVERY),
     "packed": Sound(base="packed", way="weight reordered, taps before channels, tiles of 64×16×16"),
