@@ -60,22 +60,33 @@ def main() -> int:
     document |= {"seconds": limits["seconds"], "seeds": options.seeds, "results": []}
     tasks = [(name, seed) for name in names for seed in range(1, options.seeds + 1)]
     file = options.json or (None if options.only else _MEASUREMENTS / f"{half}.json")
+    if options.only and file and file.exists():
+        document["results"] = _others(json.loads(file.read_text()), document, names)
     for result in _measured(measure, tasks, limits, options.jobs):
         document["results"].append(result)
         sys.stdout.write(f"{_line(result)}\n")
         sys.stdout.flush()
         if file:
             # After each one, so that an interrupted measurement keeps what it has.
+            document["results"].sort(key=lambda result: list(known).index(result["name"]))
             _write(file, json.dumps(document, indent=1, ensure_ascii=False))
     if options.table or not options.only:
         _write_table(options.table or _TABLE, {half: document})
     return int(any("error" in result or result["found"] == options.sound for result in document["results"]))
 
 
+def _others(measured: Result, now: Result, names: list[str]) -> list[Result]:
+    """Return what a file holds of all others, if they were measured under the same circumstances."""
+    same = all(measured.get(key) == value for key, value in now.items() if key not in ("results", "hunts_at_a_time"))
+    return [result for result in measured["results"] if result["name"] not in names] if same else []
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sound", action="store_true", help="hunt the sound kernels instead")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these alone; writes no file unless it is named")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="these alone; they take their place in the file that --json names"
+    )
     parser.add_argument("--seconds", type=float, help="length of one hunt: 60, for sound kernels 300")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="hunts of each, with the seeds 1 to N")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cpu is Triton's interpreter")

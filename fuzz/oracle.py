@@ -100,7 +100,7 @@ def admissible(
     rules = arithmetic(case, precision)
     dtype = TORCH_DTYPE[case.dtype]
     scale = case.scale if case.dtype == "float64" else torch.tensor(case.scale, dtype=torch.float32).item()
-    convolution = reference(case, x, weight, bias)
+    convolution = reference(case, x, weight, bias, tiny=_vanishing(scale, in_order=in_order))
     exact = is_exact(case, convolution, rules, scale, in_order=in_order)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
     sums = _Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
@@ -209,6 +209,12 @@ def _hull_of_rounding(sums: _Range, convolution: Convolution, slack: torch.Tenso
 
 def _rounded(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return value.to(dtype).double()
+
+
+def _vanishing(scale: float, *, in_order: bool) -> float:
+    """Return below what a factor may become 0: where operands are flushed, or where the scale makes it so small."""
+    tiny = torch.finfo(torch.float32).tiny
+    return tiny / abs(scale) if not in_order and 0 < abs(scale) < 1 else tiny
 
 
 def _scaled_first(scaled: _Range, convolution: Convolution, rules: Arithmetic, scale: float) -> _Range:

@@ -69,8 +69,17 @@ def convolve(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
         raise RejectedError(error) from error
 
 
-def reference(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Convolution:
+def reference(
+    case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, *, tiny: float
+) -> Convolution:
     """Return the truth before scaling, from CPU tensors of the case's dtype.
+
+    Args:
+        case: The case.
+        x: `[n, c_in, h, w]`.
+        weight: `[c_out, c_in/groups, kh, kw]`.
+        bias: `[c_out]` or None.
+        tiny: A factor below this may become 0 on the way, which matters where the other one is infinite.
 
     Raises:
         RejectedError: PyTorch does not accept this call.
@@ -83,11 +92,11 @@ def reference(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
     value = convolve(case, *finite)
     magnitude = convolve(case, *(tensor.abs() for tensor in finite))
     if finite[0] is not x:
-        non_finite = _non_finite(case, x, weight, bias)
+        non_finite = _non_finite(case, x, weight, bias, tiny)
     return Convolution(value, magnitude, non_finite, finite)
 
 
-def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor) -> NonFinite:
+def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor, tiny: float) -> NonFinite:
     def meets(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Where some tap inside the image has `a` in x and `b` in the weight."""
         return convolve(case, a.double(), b.double(), None) > 0
@@ -100,8 +109,7 @@ def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor
     negative |= meets(x > 0, w == -torch.inf) | meets(x < 0, w == torch.inf)
     offset = bias.view(1, -1, 1, 1)
     nan, positive, negative = nan | offset.isnan(), positive | (offset == torch.inf), negative | (offset == -torch.inf)
-    # A tiny x may be taken for 0 where operands are rounded or flushed, and 0·inf is NaN.
-    tiny = torch.finfo(torch.float32).tiny
+    # 0·inf is NaN.
     maybe = meets((x != 0) & (x.abs() < tiny), w.isinf()) | meets(x.isinf(), (w != 0) & (w.abs() < tiny))
     return NonFinite(
         nan=nan | (positive & negative),

@@ -110,6 +110,11 @@ class Hunt:
         return self._cases_now / max(self.elapsed, 1e-9)
 
     @property
+    def _span(self) -> float:
+        """Seconds since the hunt began or until it ends, whichever is less."""
+        return self.elapsed if self.plan.seconds is None else min(self.elapsed, self.plan.seconds - self.elapsed)
+
+    @property
     def exit_status(self) -> int:
         """What the hunt comes to so far: 1 with a failure, 3 without a single trial, else 0."""
         return 1 if self.failures else 0 if self.census.cases else 3
@@ -171,7 +176,7 @@ class Hunt:
         corpus.sort(key=lambda case: case.multiplications)
         for purpose, replayed in (("known failure", known), ("corpus", corpus)):
             for case in replayed:
-                affordable = purpose != "corpus" or self.pace.is_affordable(case, self.elapsed)
+                affordable = purpose != "corpus" or self.pace.is_affordable(case, self._span)
                 if affordable and first.abilities.promises(case, self.plan.dtypes, self.plan.precisions):
                     self._one(first, case, purpose)
         self._hunt(first)
@@ -201,7 +206,7 @@ class Hunt:
     def _score(self, isolated: IsolatedTarget, case: Case) -> tuple[str, float] | None:
         """Try a drawn case; return what Hypothesis may climb: the error in units of the allowed one, by arithmetic."""
         self._check_over()
-        verdict = self._one(isolated, case, "hunt") if self.pace.is_worth_trying(case, self.elapsed) else None
+        verdict = self._one(isolated, case, "hunt") if self.pace.is_worth_trying(case, self._span) else None
         if verdict is None or verdict.failed or verdict.lane != "interval":
             return None
         return arithmetic_name(case), verdict.error_ratio

@@ -19,7 +19,7 @@ from fuzz.case import Case
 
 # What a trial may take, on average. On a GPU, where a call takes a millisecond, nothing is passed over.
 _TRIAL_SECONDS: Final = 0.15
-# One trial may take so long, or such a share of the time since the hunt began.
+# One trial may take so long, or such a share of the time since the hunt began, or until it ends.
 _LARGE_SECONDS: Final = 1.0
 _LARGE_SHARE: Final = 1 / 20
 # Before anything is known a call is taken to go by products, the slowest way there is: as if it had been seen so often.
@@ -70,20 +70,20 @@ class Pace:
         """Return after how long a trial that was suspect counts as hanging, in seconds."""
         return _HANGS * self.limit(case)
 
-    def is_worth_trying(self, case: Case, elapsed: float) -> bool:
+    def is_worth_trying(self, case: Case, span: float) -> bool:
         """Decide by the case's seed whether to try it: always if it is quick, else as seldom as it is slow.
 
         Args:
             case: A drawn case.
-            elapsed: Seconds since the hunt began; a single trial may not take a large part of that.
+            span: Seconds since the hunt began, or until it ends; a single trial may not take a large part of that.
         """
         chance = _TRIAL_SECONDS / max(self.seconds(case) * case.calls, 1e-9)
-        return self.is_affordable(case, elapsed) and ((case.seed + 1) * _GOLDEN) % 2**32 < chance * 2**32
+        return self.is_affordable(case, span) and ((case.seed + 1) * _GOLDEN) % 2**32 < chance * 2**32
 
-    def is_affordable(self, case: Case, elapsed: float) -> bool:
-        """Return whether a trial takes no large part of the time since the hunt began; yes while nothing is known."""
+    def is_affordable(self, case: Case, span: float) -> bool:
+        """Return whether a trial takes no large part of a span of time, in seconds; yes while nothing is known."""
         known = self._observations >= _REFIT_EVERY
-        return not known or self.seconds(case) * case.calls <= max(_LARGE_SECONDS, _LARGE_SHARE * elapsed)
+        return not known or self.seconds(case) * case.calls <= max(_LARGE_SECONDS, _LARGE_SHARE * span)
 
     def _fit(self) -> None:
         """Fit the powers by least squares, drawn towards the prior where few were seen (ridge regression)."""

@@ -388,6 +388,26 @@ def test_sound_implementations_pass_on_any_numbers(call: Call, precision: Precis
     assert_sound_pass(call, precision, in_order=in_order)
 
 
+@settings(max_examples=80)
+@given(
+    tiny_calls(scales=(*SCALES, INF, -INF)),
+    st.lists(
+        st.builds(
+            Sprinkle,
+            st.sampled_from(("x", "weight", "bias")),
+            st.sampled_from(("nan", "inf", "-inf")),
+            st.integers(1, 2),
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+    st.booleans(),
+)
+def test_sound_implementations_pass_on_special_values(call: Call, specials: list[Sprinkle], in_order: bool) -> None:
+    special = call_of(msgspec.structs.replace(call.case, specials=tuple(specials)))
+    assert_sound_pass(special, "tf32", in_order=in_order)
+
+
 @settings(max_examples=60)
 @given(tiny_calls(families=LATTICES, scales=(1.0, 2.0, -1.0, 0.5, 0.0, -0.0)), st.booleans())
 def test_sound_implementations_give_the_same_bits_in_the_exact_lane(call: Call, in_order: bool) -> None:
@@ -587,6 +607,14 @@ def test_a_scale_that_overflows_in_the_weight_may_give_a_nan(scale: float) -> No
     assert verdict(call, output(call, NAN), plain).failed, "a kernel that promises to scale the sum has no excuse"
     for allowed in (folded, plain):
         assert not verdict(call, output(call, scale), allowed).failed, f"1·{scale} is right in any order"
+
+
+def test_a_scale_that_underflows_in_the_weight_may_give_a_nan() -> None:
+    call = dot([INF, 1.0], [[2.0**-10, 1.0]], scale=2.0**-140)
+    folded, plain = (call.admissible(in_order=in_order) for in_order in (False, True))
+    assert not verdict(call, output(call, NAN), folded).failed, "scaled first, the weight becomes 0, and 0·inf is NaN"
+    assert verdict(call, output(call, NAN), plain).failed
+    assert verdict(call, output(call, 0.0), folded).failed, "no order of operations gives a number"
 
 
 def test_a_bias_added_to_a_rounded_convolution_is_sound() -> None:

@@ -76,7 +76,7 @@ def test_large_calls_are_still_tried() -> None:
 
 def test_a_short_hunt_leaves_out_what_would_take_most_of_it() -> None:
     pace, slow = learnt(by_products), [case for case in drawn(2, MANY) if 2 < by_products(case) < 60]
-    tried = [sum(pace.is_worth_trying(case, elapsed) for case in slow) for elapsed in (10.0, HOUR)]
+    tried = [sum(pace.is_worth_trying(case, span) for case in slow) for span in (10.0, HOUR)]
     assert tried[0] == 0 < tried[1], f"of {len(slow)} slow calls {tried[0]} in ten seconds, {tried[1]} in an hour"
 
 
