@@ -221,8 +221,10 @@ def _simpler_choices(case: Case) -> Iterator[dict[str, Any]]:
         value = getattr(case, name)
         for simpler in order[: order.index(value)] if value in order else order:
             yield {name: simpler}
-    if case.scale == 0 and math.copysign(1.0, case.scale) < 0:
-        yield {"scale": 0.0}
+    if math.copysign(1.0, case.scale) < 0:
+        # Numbers that are simpler may need the other sign.
+        yield {"scale": -case.scale}
+        yield {"scale": -case.scale, "values": SIMPLEST.values}
     if case.bias:
         yield {"bias": False, "bias_layout": CONTIGUOUS}
     for name in ("precision", "config"):
