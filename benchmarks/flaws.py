@@ -61,7 +61,7 @@ def main() -> int:
     tasks = [(name, seed) for name in names for seed in range(1, options.seeds + 1)]
     file = options.json or (None if options.only else _MEASUREMENTS / f"{half}.json")
     if options.only and file and file.exists():
-        document["results"] = _others(json.loads(file.read_text()), document, names)
+        _keep_others(json.loads(file.read_text()), document, names)
     for result in _measured(measure, tasks, limits, options.jobs):
         document["results"].append(result)
         sys.stdout.write(f"{_line(result)}\n")
@@ -75,10 +75,12 @@ def main() -> int:
     return int(any("error" in result or result["found"] == options.sound for result in document["results"]))
 
 
-def _others(measured: Result, now: Result, names: list[str]) -> list[Result]:
-    """Return what a file holds of all others, if they were measured under the same circumstances."""
-    same = all(measured.get(key) == value for key, value in now.items() if key not in ("results", "hunts_at_a_time"))
-    return [result for result in measured["results"] if result["name"] not in names] if same else []
+def _keep_others(measured: Result, document: Result, names: list[str]) -> None:
+    """Take over what a file holds of all others, if they were measured under the same circumstances."""
+    own = ("results", "hunts_at_a_time")
+    if all(measured.get(key) == value for key, value in document.items() if key not in own):
+        document["results"] = [result for result in measured["results"] if result["name"] not in names]
+        document["hunts_at_a_time"] = max(document["hunts_at_a_time"], measured["hunts_at_a_time"])
 
 
 def _options() -> argparse.Namespace:

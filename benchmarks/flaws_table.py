@@ -111,9 +111,10 @@ def _circumstances(document: Result) -> str:
     machine = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     jobs = document["hunts_at_a_time"]
+    at_a_time = f"up to {jobs} hunts" if jobs > 1 else "one hunt"
     return (
         f"Measured on {machine['cores']} cores of {machine['processor']}, {document['device']}, {versions}, with "
-        f"{document['workers']} workers for each hunt and {jobs} hunt{'s' if jobs > 1 else ''} at a time."
+        f"{document['workers']} workers for each hunt and {at_a_time} at a time."
     )
 
 
