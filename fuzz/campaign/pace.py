@@ -9,6 +9,7 @@ Small calls then get most of the time, and large ones, which some flaws need, ar
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,8 +42,7 @@ _GOLDEN: Final = 0x9E3779B1
 class Pace:
     """What is known about the speed of a target."""
 
-    _sizes: list[NDArray[np.float64]] = field(default_factory=list)
-    _times: list[float] = field(default_factory=list)
+    _seen: deque[tuple[NDArray[np.float64], float]] = field(default_factory=lambda: deque(maxlen=_MOST_OBSERVATIONS))
     _powers: NDArray[np.float64] = field(default_factory=lambda: _PRIOR)
     _spread: float = 0.0
     _observations: int = 0
@@ -51,9 +51,7 @@ class Pace:
         """Learn from one call that took so many seconds."""
         if seconds <= 0 or case.multiplications == 0:
             return
-        place = self._observations % _MOST_OBSERVATIONS
-        self._sizes[place:] = [_logarithms(case), *self._sizes[place + 1 :]]
-        self._times[place:] = [math.log2(seconds), *self._times[place + 1 :]]
+        self._seen.append((_logarithms(case), math.log2(seconds)))
         self._observations += 1
         if self._observations % _REFIT_EVERY == 0:
             self._fit()
@@ -87,7 +85,7 @@ class Pace:
 
     def _fit(self) -> None:
         """Fit the powers by least squares, drawn towards the prior where few were seen (ridge regression)."""
-        sizes, times = np.array(self._sizes), np.array(self._times)
+        sizes, times = (np.array(column) for column in zip(*self._seen, strict=True))
         matrix = sizes.T @ sizes + _PRIOR_WEIGHT * np.eye(len(_PRIOR))
         self._powers = np.linalg.solve(matrix, sizes.T @ times + _PRIOR_WEIGHT * _PRIOR)
         self._spread = float(np.sqrt(np.mean((sizes @ self._powers - times) ** 2)))
