@@ -71,6 +71,10 @@ class Operand:
 
     def changed(self) -> torch.Tensor:
         """0-d bool on the tensor's device: whether any byte of the storage has changed since the operand was filled."""
+        if self.storage.device.type == "cpu":
+            # One pass without a tensor in between; on a GPU it would have to wait for the answer.
+            bits = _BITS[self.storage.element_size()]
+            return torch.tensor(not torch.equal(self.storage.view(bits), self.before.view(bits)))
         return self._changed_entries().any()
 
     def damage(self) -> Literal["", "elements", "surroundings"]:
