@@ -44,10 +44,11 @@ def measure(name: str, device_name: str) -> dict[str, Any]:
     import torch
 
     from fuzz.target import load_target
-    from fuzz.trial import run_trial
+    from fuzz.trial import run_trial, warm_up
 
     torch.set_num_threads(1)
     device, target = torch.device(device_name), load_target(name)
+    warm_up(device)
     cases = [case for case in small_cases() if case.dtype in target.abilities.dtypes]
     for case in cases:
         verdict = run_trial(target, case, device)

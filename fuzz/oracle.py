@@ -172,10 +172,13 @@ def _no_nan(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return never, never
 
 
-def _special(sums: _Range, convolution: Convolution, largest: float, slack: torch.Tensor) -> _Range:
-    """Add infinities and NaN: those of the operands, and those that partial sums beyond `largest` may bring."""
-    positive = (convolution.magnitude + convolution.value) / 2 + slack >= largest
-    negative = (convolution.magnitude - convolution.value) / 2 + slack >= largest
+def _special(sums: _Range, convolution: Convolution, limit: float, slack: torch.Tensor) -> _Range:
+    """Add infinities and NaN: those of the operands, and those that partial sums beyond `limit` may bring."""
+    found: NonFinite | None = convolution.non_finite
+    if found is None and largest(convolution.magnitude) + largest(slack) < limit:
+        return sums  # as in nearly every trial
+    positive = (convolution.magnitude + convolution.value) / 2 + slack >= limit
+    negative = (convolution.magnitude - convolution.value) / 2 + slack >= limit
     low = torch.where(negative, -torch.inf, sums.low)
     high = torch.where(positive, torch.inf, sums.high)
     maybe_nan = sums.maybe_nan | (positive & negative)
@@ -183,7 +186,6 @@ def _special(sums: _Range, convolution: Convolution, largest: float, slack: torc
     unknown = ~convolution.value.isfinite()
     low, high = torch.where(unknown, -torch.inf, low), torch.where(unknown, torch.inf, high)
     maybe_nan = maybe_nan | unknown
-    found: NonFinite | None = convolution.non_finite
     if found is None:
         return _Range(low, high, maybe_nan, sums.nan)
     maybe_nan = maybe_nan | found.maybe_nan | (found.positive & negative) | (found.negative & positive)

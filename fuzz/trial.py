@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 from typing import Any, Final
 
@@ -65,6 +66,8 @@ def warm_up(device: torch.device) -> None:
     admissible(case, *full_tensors(case, numbers), precision="ieee", in_order=True)
     with machine(case, device):
         torch.empty_like(numbers["x"], device=device)
+    # What is loaded by now stays, and the collector need not look through it again and again.
+    gc.freeze()
 
 
 def precision_class(case: Case, device: torch.device) -> PrecisionClass:
