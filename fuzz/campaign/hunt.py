@@ -41,6 +41,8 @@ _GROWING_ROUND: Final = 25
 # One round in so many climbs towards the bound; the others draw independently.
 _CLIMB_EVERY: Final = 8
 _SUMMARY_SECONDS: Final = 20.0
+# A case of the corpus may take what a hunt of this length would spend on one: ten seconds.
+_REPLAY_SPAN: Final = 200.0
 
 
 class _HuntOver(BaseException):
@@ -176,7 +178,7 @@ class Hunt:
         corpus.sort(key=lambda case: case.multiplications)
         for purpose, replayed in (("known failure", known), ("corpus", corpus)):
             for case in replayed:
-                affordable = purpose != "corpus" or self.pace.is_affordable(case, self._span)
+                affordable = purpose != "corpus" or self.pace.is_affordable(case, max(self._span, _REPLAY_SPAN))
                 if affordable and first.abilities.promises(case, self.plan.dtypes, self.plan.precisions):
                     self._one(first, case, purpose)
         self._hunt(first)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
+from fuzz.campaign.drawing import INDEPENDENT
 from fuzz.case import DTYPES, FAMILIES, PRECISIONS, Case, Dtype, Precision, Special, TensorName, encode_case
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts, sprinkles
@@ -27,7 +28,12 @@ def draw(strategy: st.SearchStrategy[Case], count: int) -> list[Case]:
     drawn: list[Case] = []
 
     @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        backend=INDEPENDENT,
+        suppress_health_check=list(HealthCheck),
     )
     @given(strategy)
     def collect(case: Case) -> None:

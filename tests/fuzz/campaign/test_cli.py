@@ -169,6 +169,7 @@ def test_a_hunt_with_one_seed_repeats_itself(
 ) -> None:
     # What a hunt draws depends on which calls were slow, and that on what else the machine does.
     monkeypatch.setattr(Pace, "is_worth_trying", lambda *_: True)
+    monkeypatch.setattr(Pace, "is_affordable", lambda *_: True)
 
     def hunted(out: Path) -> list[object]:
         arguments = [
