@@ -52,9 +52,9 @@ def is_exact(case: Case, convolution: Convolution, rules: Arithmetic, scale: flo
     top = largest(convolution.magnitude)
     dtype = TORCH_DTYPE[case.dtype]
     reach, limit = max(1.0, abs(scale)), min(torch.finfo(dtype).max, rules.largest)
-    smallest = max(rules.flush, smallest_subnormal(dtype))
+    smallest = max(rules.flush, _smallest_subnormal(dtype))
     x_top, weight_top, bias_top = map(largest, convolution.operands)
-    bits = min(_SUM_BITS, _SUM_BITS if in_order or bias_top == 0 else _significand_bits(dtype))
+    bits = _SUM_BITS if in_order or bias_top == 0 else min(_SUM_BITS, _significand_bits(dtype))
     return (
         (top == 0 or math.frexp(top)[1] <= unit + bits)
         and max(top, weight_top, x_top) * reach <= limit
@@ -67,8 +67,7 @@ def largest(tensor: torch.Tensor) -> float:
     return float(np.abs(tensor.numpy()).max()) if tensor.numel() else 0.0
 
 
-def smallest_subnormal(dtype: torch.dtype) -> float:
-    """Return the smallest positive number of a dtype."""
+def _smallest_subnormal(dtype: torch.dtype) -> float:
     limits = torch.finfo(dtype)
     return limits.tiny * limits.eps
 
