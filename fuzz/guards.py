@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fuzz.memory import Memory, Region
-from fuzz.tensors import RED_ZONE, Poison, poison_value
+from fuzz.tensors import RED_ZONE, Flag, Poison, any_of, poison_value
 
 _UNINITIALISED: Final = {
     "aten::empty",
@@ -78,17 +78,17 @@ class AllocationGuard(TorchDispatchMode):
         """Return whether PyTorch allocated this memory without a value and has written nothing to it since."""
         return _storage(tensor) in self._uninitialised
 
-    def zones_written(self) -> list[torch.Tensor]:
-        """For each red zone a 0-d bool on its device: whether anything was written into it."""
+    def zones_written(self) -> list[Flag]:
+        """For each red zone whether anything was written into it."""
         return [
-            (zone != _FILL[self._poison]).any()
+            _is_written(zone, _FILL[self._poison])
             for buffer, size in self._buffers
             for zone in (buffer[:RED_ZONE], buffer[RED_ZONE + size :])
         ]
 
     def overwritten(self) -> bool:
         """Return whether anything was written into a red zone."""
-        return any(map(bool, self.zones_written()))
+        return any_of(self.zones_written())
 
     def _guarded(self, tensor: torch.Tensor, *, copy: bool) -> torch.Tensor:
         if tensor.device.type != self._device_type or tensor.numel() == 0 or tensor.layout != torch.strided:
@@ -111,3 +111,7 @@ class AllocationGuard(TorchDispatchMode):
 def _storage(value: object) -> int:
     """Return the address of a tensor's storage; 0 for anything else."""
     return value.untyped_storage().data_ptr() if isinstance(value, torch.Tensor) else 0
+
+
+def _is_written(zone: torch.Tensor, fill: int) -> Flag:
+    return bool((zone.numpy() != fill).any()) if zone.device.type == "cpu" else (zone != fill).any()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,8 +75,11 @@ def recorded(recorder: AccessRecorder) -> Iterator[None]:
 def _replacements() -> Iterator[Triton]:
     if not is_interpreting():
         raise RuntimeError("the interpreter needs TRITON_INTERPRET=1 in the environment before triton is imported")
-    with ExitStack() as undo:
-        yield Triton(undo)
+    triton = Triton()
+    try:
+        yield triton
+    finally:
+        triton.restore()
 
 
 class FalsePromiseError(AssertionError):

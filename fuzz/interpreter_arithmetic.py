@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,25 +14,33 @@ from fuzz.rounding import Array, from_bfloat16, to_bfloat16, to_tf32, truncate
 Handle = Any  # triton.runtime.interpreter.TensorHandle: .data (numpy), .dtype (Triton's scalar type)
 Block = Any  # triton.language.tensor: .handle, .type
 
+_ABSENT: Final = object()
+
 
 class Triton:
-    """Triton's modules, and replacements in them that the exit stack undoes."""
+    """Triton's modules, and replacements in them that `restore` undoes."""
 
-    def __init__(self, undo: ExitStack) -> None:
-        self._undo = undo
-        self.interpreter: Any = importlib.import_module("triton.runtime.interpreter")
-        self.autotuner: Any = importlib.import_module("triton.runtime.autotuner")
-        self.jit: Any = importlib.import_module("triton.runtime.jit")
-        self.tl: Any = importlib.import_module("triton.language")
-        self.ir: Any = importlib.import_module("triton._C.libtriton").ir
+    def __init__(self) -> None:
+        self._replaced: list[tuple[Any, str, Any]] = []
+        self.interpreter: Any = _module("triton.runtime.interpreter")
+        self.autotuner: Any = _module("triton.runtime.autotuner")
+        self.jit: Any = _module("triton.runtime.jit")
+        self.tl: Any = _module("triton.language")
+        self.ir: Any = _module("triton._C.libtriton").ir
 
     def put(self, owner: Any, name: str, value: Any) -> None:
-        """Set an attribute; at the end it is what it was, or absent again."""
-        if name in vars(owner):
-            self._undo.callback(setattr, owner, name, vars(owner)[name])
-        else:
-            self._undo.callback(delattr, owner, name)
+        """Set an attribute until `restore`; then it is what it was, or absent again."""
+        self._replaced.append((owner, name, vars(owner).get(name, _ABSENT)))
         setattr(owner, name, value)
+
+    def restore(self) -> None:
+        """Undo every replacement, the last one first."""
+        while self._replaced:
+            owner, name, value = self._replaced.pop()
+            if value is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
 
     def wrap(self, owner: Any, name: str, replacement: Callable[..., Any]) -> None:
         """Route calls of a function or method through `replacement(original, ...)`."""
@@ -80,6 +88,12 @@ class Triton:
         """Return the numbers of a handle: bfloat16 bits as float32, everything else as it is stored."""
         data: Array = handle.data
         return from_bfloat16(data) if self.is_bfloat16(handle) else data
+
+
+@cache
+def _module(name: str) -> Any:
+    # Every trial asks; importlib takes longer to answer than a dictionary.
+    return importlib.import_module(name)
 
 
 class Arithmetic:

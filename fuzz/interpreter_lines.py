@@ -7,6 +7,7 @@ import linecache
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -21,10 +22,6 @@ class LineRecorder:
     """Counts, per line of a kernel's source, how often the mask of an access was all true, mixed and all false."""
 
     def __init__(self) -> None:
-        triton: Any = importlib.import_module("triton")
-        # What lies between a kernel and its access to memory: Triton's own functions, and what stands in for them.
-        self._machinery = tuple(f"{Path(file).parent}{os.sep}" for file in (triton.__file__, __file__))
-        self._is_machinery: dict[str, bool] = {}
         self._counts: dict[tuple[str, int, Operation], list[int]] = {}
         # The same counts by place in the bytecode: finding the line takes longer than everything else here.
         self._counts_at: dict[tuple[int, int, Operation], list[int]] = {}
@@ -73,15 +70,9 @@ class LineRecorder:
 
     def _frame(self) -> FrameType | None:
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and self._belongs_to_machinery(frame.f_code.co_filename):
+        while frame is not None and _is_machinery(frame.f_code.co_filename):
             frame = frame.f_back
         return frame
-
-    def _belongs_to_machinery(self, file: str) -> bool:
-        known = self._is_machinery.get(file)
-        if known is None:
-            known = self._is_machinery[file] = file.startswith(self._machinery)
-        return known
 
     def _new_counts(self, key: tuple[int, int, Operation], frame: FrameType) -> list[int]:
         code, operation = frame.f_code, key[2]
@@ -96,11 +87,23 @@ class LineRecorder:
         for code in self._codes.values():
             entered.setdefault(code.co_filename, set()).add(code.co_firstlineno)
         for file, lines in entered.items():
-            if self._belongs_to_machinery(file):
+            if _is_machinery(file):
                 continue
             for function in functions_in("".join(linecache.getlines(file))):
                 if (file in self._launched and function.is_kernel) or _is_among(function, lines):
                     yield from ((file, line, operation) for line, operation in function.accesses)
+
+
+@cache
+def _is_machinery(file: str) -> bool:
+    """Whether a file lies between a kernel and its access to memory: Triton's own, and what stands in for it."""
+    return file.startswith(_machinery())
+
+
+@cache
+def _machinery() -> tuple[str, ...]:
+    triton: Any = importlib.import_module("triton")
+    return tuple(f"{Path(file).parent}{os.sep}" for file in (triton.__file__, __file__))
 
 
 def _is_among(function: SourceFunction, first_lines: set[int]) -> bool:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from fuzz.case import Case
 from fuzz.oracle import Admissible
 from fuzz.relations import Twin
 from fuzz.verdict import Kind, Lane, Verdict, failure
+
+_Flags = npt.NDArray[np.bool_]
+_Numbers = npt.NDArray[Any]
 
 _AXES = (("n", 0), ("h_out", 2), ("w_out", 3))
 
@@ -21,25 +28,23 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
         admissible: What it may be.
         poison: What memory held that the target allocated and did not write.
     """
-    seen = out.double()
-    missing = admissible.nan_required & ~seen.isnan()
-    unexpected = seen.isnan() & ~admissible.nan_required & ~admissible.nan_allowed
-    outside = ~seen.isnan() & ~admissible.nan_required & ((seen < admissible.low) | (seen > admissible.high))
-    wrong = missing | unexpected | outside
-    ratio = torch.zeros_like(seen) if admissible.exact else _error_ratio(seen, admissible, out.dtype)
+    with np.errstate(all="ignore"):
+        comparison = _Comparison(out, admissible)
     lane: Lane = "exact" if admissible.exact else "interval"
-    if not bool(wrong.any()):
-        worst = float(ratio.max()) if ratio.numel() else 0.0
+    wrong, outside, ratio = comparison.wrong, comparison.outside, comparison.ratio
+    if not wrong.any():
+        worst = float(ratio.max()) if ratio.size else 0.0
         return Verdict(status="pass", lane=lane, error_ratio=worst)
-    kind: Kind = "wrong-value" if bool(outside.any()) else "missing-nan" if bool(missing.any()) else "unexpected-nan"
-    if _all_poison(seen, wrong, poison):
+    kind: Kind = "wrong-value" if outside.any() else "missing-nan" if comparison.missing.any() else "unexpected-nan"
+    if _all_poison(comparison.seen[wrong], poison):
         kind = "unwritten"
-    mask = outside if kind == "wrong-value" else wrong
-    index = _worst(mask, ratio)
-    message = f"{case.dtype} · {_element(index, seen, admissible, ratio)} · {int(wrong.sum())} of {wrong.numel()} wrong"
+    index = _worst(outside if kind == "wrong-value" else wrong, ratio)
+    element = _element(index, float(comparison.seen[index]), admissible, float(ratio[index]))
+    message = f"{case.dtype} · {element} · {int(wrong.sum())} of {wrong.size} wrong"
     if kind == "unwritten":
         message += " · they still hold what the memory held before: never written"
-    return failure(kind, lane, message, where=_where(wrong, admissible.winner), error_ratio=float(ratio[index]))
+    where = _where(torch.from_numpy(wrong), admissible.winner)
+    return failure(kind, lane, message, where=where, error_ratio=float(ratio[index]))
 
 
 def judge_twin(case: Case, twin: Twin, first: torch.Tensor, second: torch.Tensor, *, bitwise: bool) -> Verdict | None:
@@ -66,37 +71,54 @@ def judge_twin(case: Case, twin: Twin, first: torch.Tensor, second: torch.Tensor
     return failure("relation-broken", "relations", message, where=_where(differs))
 
 
-def _error_ratio(seen: torch.Tensor, admissible: Admissible, dtype: torch.dtype) -> torch.Tensor:
-    """The least |error| before the last rounding that explains an output / the allowed one; 0 where not finite.
+class _Comparison:
+    """An output beside what it may be: flags per element, and the error ratio.
 
-    An output stands for every number that rounds to it: what is within half a unit in its last place.
+    In NumPy, whose calls on small arrays take a fraction of the time of PyTorch's: every trial makes these twice.
     """
-    error = seen - admissible.truth
-    allowed = torch.where(error < 0, admissible.below, admissible.above)
-    size = seen.abs().to(dtype)
-    unit = torch.nextafter(size, torch.full_like(size, torch.inf)).double() - size.double()
-    ratio = (error.abs() - unit / 2).clamp(min=0) / allowed
-    return torch.where(ratio.isfinite() & allowed.isfinite(), ratio, 0.0)
+
+    def __init__(self, out: torch.Tensor, admissible: Admissible) -> None:
+        self.seen: _Numbers = out.double().numpy()
+        low, high = admissible.low.numpy(), admissible.high.numpy()
+        required, allowed = admissible.nan_required.numpy(), admissible.nan_allowed.numpy()
+        is_nan = np.isnan(self.seen)
+        self.missing: _Flags = required & ~is_nan
+        self.outside: _Flags = ((self.seen < low) | (self.seen > high)) & ~required
+        self.wrong: _Flags = self.missing | self.outside | (is_nan & ~required & ~allowed)
+        self.ratio: _Numbers = np.zeros_like(self.seen) if admissible.exact else self._error_ratio(out, admissible)
+
+    def _error_ratio(self, out: torch.Tensor, admissible: Admissible) -> _Numbers:
+        """The least |error| before the last rounding that explains an output / the allowed one; 0 where not finite.
+
+        An output stands for every number that rounds to it: what is within half a unit in its last place.
+        """
+        error = self.seen - admissible.truth.numpy()
+        allowed = np.where(error < 0, admissible.below.numpy(), admissible.above.numpy())
+        size = out.abs()
+        unit = (torch.nextafter(size, size.new_tensor(torch.inf)).double() - size.double()).numpy()
+        ratio = np.maximum(np.abs(error) - unit / 2, 0) / allowed
+        finite: _Numbers = np.where(np.isfinite(ratio) & np.isfinite(allowed), ratio, 0.0)
+        return finite
 
 
-def _all_poison(seen: torch.Tensor, wrong: torch.Tensor, poison: float) -> bool:
+def _all_poison(wrong: _Numbers, poison: float) -> bool:
     # A NaN is no evidence: it may have been computed. The finite poison is a number that nothing else gives.
-    return poison == poison and bool((seen[wrong] == poison).all())
+    return poison == poison and bool((wrong == poison).all())
 
 
-def _worst(mask: torch.Tensor, ratio: torch.Tensor) -> tuple[int, ...]:
-    flat = torch.where(mask, ratio + 1.0, 0.0).flatten()
-    return tuple(int(i) for i in torch.unravel_index(flat.argmax(), mask.shape))
+def _worst(mask: _Flags, ratio: _Numbers) -> tuple[int, ...]:
+    place = np.argmax(np.where(mask, ratio + 1.0, 0.0))
+    return tuple(int(i) for i in np.unravel_index(place, mask.shape))
 
 
-def _element(index: tuple[int, ...], seen: torch.Tensor, admissible: Admissible, ratio: torch.Tensor) -> str:
-    value = f"out[{','.join(map(str, index))}] = {float(seen[index]):.9g}"
+def _element(index: tuple[int, ...], seen: float, admissible: Admissible, ratio: float) -> str:
+    value = f"out[{','.join(map(str, index))}] = {seen:.9g}"
     low, high = float(admissible.low[index]), float(admissible.high[index])
     if bool(admissible.nan_required[index]):
         return f"{value}, must be NaN: a channel is NaN there and torch.min keeps it"
     if low == high:
         return f"{value}, must be {low:.9g} exactly"
-    times = f" ({float(ratio[index]):.3g}× the allowed error)" if float(ratio[index]) > 1 else ""
+    times = f" ({ratio:.3g}× the allowed error)" if ratio > 1 else ""
     return f"{value}, admissible [{low:.9g}, {high:.9g}]{times}"
 
 

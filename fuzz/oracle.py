@@ -248,6 +248,9 @@ def _scale(sums: _Range, scale: float) -> _Range:
     """Multiply by the scale as IEEE 754 does: 0·inf is NaN, and so is anything times NaN."""
     if math.isnan(scale):
         return _Range(sums.low, sums.high, sums.maybe_nan, torch.ones_like(sums.nan))
+    if 0 < abs(scale) < math.inf:
+        low, high = (sums.low, sums.high) if scale > 0 else (sums.high, sums.low)
+        return _Range(low * scale, high * scale, sums.maybe_nan, sums.nan)
     ends = torch.stack([sums.low * scale, sums.high * scale])
     undefined = ends.isnan()
     nan = sums.nan | (undefined.all(dim=0) & (sums.low == sums.high))

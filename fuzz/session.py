@@ -20,7 +20,7 @@ from fuzz.interpreter_access import AccessRecorder
 from fuzz.memory import Flags, Memory, Region
 from fuzz.store_log import Stores
 from fuzz.target import BoundModule, Call, Target, TargetError
-from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, lay_out, poison_value
+from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, any_of, differ, flat, lay_out, poison_value
 from fuzz.verdict import Kind, Verdict, failure
 
 
@@ -117,11 +117,12 @@ class Session:
             except (Exception, SystemExit) as raised:
                 error = raised
         seconds = time.perf_counter() - started
-        stores = self._recorder.stores(output) if self._recorder and isinstance(output, torch.Tensor) else None
+        dense = output if isinstance(output, torch.Tensor) and output.layout == torch.strided else None
+        stores = self._recorder.stores(dense) if self._recorder and dense is not None else None
         # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
         damage = self._wrong_access(output, stores) or (self._damage(bound, operands) if error is None else None)
-        if isinstance(output, torch.Tensor):
-            self._results.append((output, output.clone()))
+        if dense is not None:
+            self._results.append((dense, flat(dense).clone()))
         return Outcome(output, error, seconds, damage, *_race(output, stores))
 
     def _wrong_access(self, output: Any, known: Stores | None) -> Verdict | None:
@@ -143,18 +144,17 @@ class Session:
         return None
 
     def _damage(self, bound: Call, operands: Operands) -> Verdict | None:
-        # One question to the device for everything: asking is what takes time there, above all where others ask, too.
+        # Everything in one question, since a GPU takes its time to answer.
         flags = [operand.changed() for operand in operands.values()]
         flags += [zone for guard in self._guards for zone in guard.zones_written()]
-        # A target may have returned a tensor that is somewhere else.
-        flags += [~same_bits(result, copy).to(self.device) for result, copy in self._results]
+        flags += [differ(flat(result), copy) for result, copy in self._results]
         held = bound.parameters if isinstance(bound, BoundModule) else {}
-        flags += [~same_bits(now, given) for now, given in held.values()]
-        return self._describe_damage(held, operands) if any(torch.stack(flags).tolist()) else None
+        flags += [differ(flat(now), flat(given)) for now, given in held.values()]
+        return self._describe_damage(held, operands) if any_of(flags) else None
 
     def _describe_damage(self, held: Mapping[str, tuple[torch.Tensor, torch.Tensor]], operands: Operands) -> Verdict:
         for name, (now, given) in held.items():
-            if not bool(same_bits(now, given)):
+            if differ(flat(now), flat(given)):
                 return failure("input-modified", "guards", f"the call changed the module's {name}")
         for name, operand in operands.items():
             damage = operand.damage()
@@ -198,12 +198,6 @@ def tensors_of(operands: Operands) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     """Return x, weight and bias."""
     bias = operands.get("bias")
     return operands["x"].tensor, operands["weight"].tensor, bias.tensor if bias else None
-
-
-def same_bits(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Return, as a 0-d bool on their device, whether two dense tensors of one shape and dtype hold the same bits."""
-    flat = [each.contiguous().view(-1).view(torch.uint8) if each.numel() else each for each in (one, other)]
-    return (flat[0] == flat[1]).all()
 
 
 @contextmanager

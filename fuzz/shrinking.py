@@ -106,6 +106,14 @@ class Shrinker:
         return self._known[case]
 
 
+def ordinary(case: Case) -> Iterator[Case]:
+    """Yield a case with numbers that are neither infinite nor NaN instead; nothing where it has none that are."""
+    if case.specials or not math.isfinite(case.scale):
+        scale = case.scale if math.isfinite(case.scale) else 1.0
+        plain = msgspec.structs.replace(case, specials=(), scale=scale)
+        yield from (msgspec.structs.replace(plain, values=family, seed=seed) for family in _TELLING for seed in _SEEDS)
+
+
 def _simpler_integers(case: Case) -> Iterator[dict[str, Any]]:
     for name in _INTEGERS:
         value = getattr(case, name)
@@ -203,9 +211,8 @@ def _simpler_history(case: Case) -> Iterator[dict[str, Any]]:
 
 def _other_values(case: Case) -> Iterator[dict[str, Any]]:
     """Leave a dead end: plain numbers instead of special ones, or a smaller size with other numbers."""
-    if case.specials or not math.isfinite(case.scale):
-        scale = case.scale if math.isfinite(case.scale) else 1.0
-        yield from ({"specials": (), "scale": scale, "values": family} for family in _TELLING)
+    for other in ordinary(case):
+        yield {name: getattr(other, name) for name in ("specials", "scale", "values", "seed")}
     if case.values != SIMPLEST.values:
         if case.seed > max(_SEEDS):
             yield from ({"values": family, "seed": seed} for family in _TELLING for seed in _SEEDS)

@@ -133,7 +133,7 @@ class StoreLog:
 
         def view(items: npt.NDArray[Any]) -> npt.NDArray[Any]:
             strides = [stride * items.itemsize for stride in tensor.stride()]
-            return np.lib.stride_tricks.as_strided(items[offset:], tuple(tensor.shape), strides).copy()
+            return np.ndarray(tuple(tensor.shape), items.dtype, items, offset * items.itemsize, strides).copy()
 
         return Stores(
             stored=view(self._stored),

@@ -251,6 +251,8 @@ def _stored(case: Case, full: Numbers) -> Numbers:
 def _check_form(output: Any, case: Case, device: torch.device) -> Verdict | None:
     if not isinstance(output, torch.Tensor):
         return failure("wrong-type", "errors", f"returned {type(output).__name__}, must be a torch.Tensor")
+    if output.layout != torch.strided:
+        return failure("wrong-type", "errors", f"returned a tensor of layout {output.layout}, must be torch.strided")
     shape = (case.n, 1, *case.out_size)
     if tuple(output.shape) != shape:
         return failure("wrong-shape", "errors", f"returned shape {tuple(output.shape)}, must be {shape}")

@@ -10,7 +10,7 @@ import msgspec
 from fuzz.campaign.buckets import HISTORY, Bucket
 from fuzz.case import EARLIER, Case
 from fuzz.facets import Attribute, attributes, causes
-from fuzz.shrinking import Shrinker
+from fuzz.shrinking import Shrinker, ordinary
 from fuzz.verdict import Verdict
 
 Run = Callable[[Case, float, str], Verdict]
@@ -63,8 +63,13 @@ class Investigation:
         if reproduced is None:
             return self._keep_as_it_is(case, verdict)
         case, verdict = reproduced, self._judge(reproduced)
-        if any(bucket.explains(case, verdict, self._judge) for bucket in self.known):
+        if self._is_known(case):
             return None
+        # What shows with ordinary numbers, too, does not depend on a NaN, though it may show as one.
+        case = next(
+            (other for other in ordinary(case) if self._judge(other).failed and not self._is_known(other)), case
+        )
+        verdict = self._judge(case)
         self.notify(f"shrinking: {verdict.message}")
         shrunk = Shrinker(
             case, lambda other: self._judge(other).manifestation == verdict.manifestation, self.may_go_on
@@ -74,6 +79,9 @@ class Investigation:
             if not self._judged[shrunk].failed:
                 return None  # merely slow: what hangs goes on hanging however small the call becomes
         return self._describe(shrunk, verdict.manifestation)
+
+    def _is_known(self, case: Case) -> bool:
+        return any(bucket.explains(case, self._judge(case), self._judge) for bucket in self.known)
 
     def _judge(self, case: Case) -> Verdict:
         if case not in self._judged:
