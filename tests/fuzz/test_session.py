@@ -180,3 +180,43 @@ def test_a_module_that_changes_its_parameters_is_told() -> None:
     verdict = run_trial(Target("candidate", Abilities(kind="module"), bind), negative, CPU)
     assert (verdict.kind, verdict.lane) == ("input-modified", "guards"), verdict
     assert "the module's weight" in verdict.message
+
+
+def returned(output: Callable[[torch.Tensor], Any]) -> Verdict:
+    """Run a candidate that gives back this, made from the ones that it should return."""
+
+    def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        return output(torch.ones_like(x))
+
+    return run_trial(Target("candidate", Abilities(kind="function"), lambda case: call), CASE, CPU)
+
+
+NOT_THE_FORM: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
+    "an array": (lambda out: out.numpy(), "ndarray"),
+    "a tuple": (lambda out: (out,), "tuple"),
+    "a sparse tensor": (lambda out: out.to_sparse(), "torch.sparse_coo"),
+    "a tensor elsewhere": (lambda out: out.to("meta"), "meta"),
+    "complex numbers": (lambda out: torch.complex(out, out).conj(), "complex64"),
+    "other numbers": (lambda out: out.double(), "float64"),
+    "another shape": (lambda out: out[:, 0], "(2, 3, 5)"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_THE_FORM)
+def test_what_is_not_of_the_form_is_refused_by_name(name: str) -> None:
+    output, words = NOT_THE_FORM[name]
+    verdict = returned(output)
+    assert (verdict.status, verdict.lane) == ("fail", "errors"), verdict
+    assert words in verdict.message, verdict.message
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        lambda out: torch.complex(out, -out).conj().imag,  # PyTorch keeps the sign aside
+        lambda out: torch.nn.Parameter(out),
+        lambda out: out[:, :, :1, :1].expand(out.shape),
+    ],
+)
+def test_any_tensor_with_the_right_numbers_passes(output: Callable[[torch.Tensor], Any]) -> None:
+    assert returned(output).status == "pass"

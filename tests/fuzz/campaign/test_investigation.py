@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 
 from fuzz.campaign.buckets import HISTORY, Bucket
-from fuzz.campaign.investigation import Finding, Investigation
+from fuzz.campaign.investigation import Finding, Investigation, Run
 from fuzz.case import Case
 from fuzz.verdict import Verdict, failure
 
@@ -24,7 +25,11 @@ def investigate(
     def run(other: Case, seconds: float, purpose: str) -> Verdict:
         return verdict if fails(other) else PASS
 
-    looking = Investigation(
+    return looking(run, known).investigate(case, verdict)
+
+
+def looking(run: Run, known: tuple[Bucket, ...] = ()) -> Investigation:
+    return Investigation(
         run=run,
         known=known,
         may_go_on=lambda: True,
@@ -32,7 +37,6 @@ def investigate(
         hang_limit=lambda case: 2.0,
         notify=lambda news: None,
     )
-    return looking.investigate(case, verdict)
 
 
 def test_a_flaw_is_shrunk_and_says_what_it_depends_on() -> None:
@@ -82,3 +86,36 @@ def test_a_process_that_was_lost_once_accuses_nobody() -> None:
 def test_a_known_bug_is_not_shrunk_again() -> None:
     known = (Bucket("wrong result", ("scale",)),)
     assert investigate(lambda case: case.scale < 0, known=known) is None
+
+
+def by_kind(case: Case) -> str:
+    """A flaw of wide images: an infinite scale turns what it gives into a NaN that is missing."""
+    return (
+        "" if case.w <= 128 or case.values == "ones" else "wrong-value" if math.isfinite(case.scale) else "missing-nan"
+    )
+
+
+def test_what_ordinary_numbers_show_too_is_not_put_down_to_a_nan() -> None:
+    def run(other: Case, seconds: float, purpose: str) -> Verdict:
+        kind = by_kind(other)
+        return failure(kind, "exact", "wrong") if kind else PASS  # type: ignore[arg-type]  # a Kind all the same
+
+    case = Case(w=170, scale=math.inf, values="impulse", seed=1)
+    found = looking(run).investigate(case, run(case, 1.0, "hunt"))
+    assert found is not None
+    assert (found.case, found.bucket.manifestation) == (Case(w=129, values="lattice"), "wrong result")
+
+
+def test_a_lost_nan_is_kept_where_ordinary_numbers_show_a_bug_that_is_known() -> None:
+    known = Bucket("wrong result", ("image size",))
+
+    def run(other: Case, seconds: float, purpose: str) -> Verdict:
+        lost = other.specials or not math.isfinite(other.scale)
+        kind = by_kind(other) or ("missing-nan" if lost else "")
+        return failure(kind, "exact", "wrong") if kind else PASS  # type: ignore[arg-type]  # likewise
+
+    case = Case(w=170, scale=math.inf, values="impulse")
+    found = looking(run, (known,)).investigate(case, run(case, 1.0, "hunt"))
+    assert found is not None
+    assert found.bucket == Bucket("missing NaN", ("special or extreme values",))
+    assert found.case.w == 1, "a width that does not matter stays"
