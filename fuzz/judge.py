@@ -78,7 +78,7 @@ class _Comparison:
     """
 
     def __init__(self, out: torch.Tensor, admissible: Admissible) -> None:
-        self.seen: _Numbers = out.double().numpy()
+        self.seen: _Numbers = out.double().resolve_neg().numpy()
         low, high = admissible.low.numpy(), admissible.high.numpy()
         required, allowed = admissible.nan_required.numpy(), admissible.nan_allowed.numpy()
         is_nan = np.isnan(self.seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 import triton
@@ -182,13 +183,13 @@ def test_a_module_that_changes_its_parameters_is_told() -> None:
     assert "the module's weight" in verdict.message
 
 
-def returned(output: Callable[[torch.Tensor], Any]) -> Verdict:
+def returned(output: Callable[[torch.Tensor], Any], case: Case = CASE) -> Verdict:
     """Run a candidate that gives back this, made from the ones that it should return."""
 
     def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
         return output(torch.ones_like(x))
 
-    return run_trial(Target("candidate", Abilities(kind="function"), lambda case: call), CASE, CPU)
+    return run_trial(Target("candidate", Abilities(kind="function"), lambda case: call), case, CPU)
 
 
 NOT_THE_FORM: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
@@ -219,4 +220,6 @@ def test_what_is_not_of_the_form_is_refused_by_name(name: str) -> None:
     ],
 )
 def test_any_tensor_with_the_right_numbers_passes(output: Callable[[torch.Tensor], Any]) -> None:
-    assert returned(output).status == "pass"
+    for dtype in ("float32", "float64"):
+        verdict = returned(output, msgspec.structs.replace(CASE, dtype=dtype))
+        assert verdict.status == "pass", f"{dtype}: {verdict.message}"
