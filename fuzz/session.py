@@ -21,7 +21,7 @@ from fuzz.memory import Flags, Memory, Region
 from fuzz.store_log import Stores
 from fuzz.target import BoundModule, Call, Target, TargetError
 from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, any_of, differ, flat, lay_out, poison_value
-from fuzz.verdict import Kind, Verdict, failure
+from fuzz.verdict import Kind, Lane, Verdict, failure
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,14 @@ class Session:
         poison: What surrounds them, and what memory holds that the target allocates.
         bare: Whether to do without red zones and poison, for a tool that watches memory itself: it sees an access past
             the end of an allocation, which a red zone would hide.
+        blind: Lanes that do not judge.
     """
 
     target: Target
     device: torch.device
     poison: Poison
     bare: bool = False
+    blind: frozenset[Lane] = frozenset()
     _results: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     _guards: list[AllocationGuard] = field(default_factory=list)
     _memory: Memory = field(default_factory=Memory)
@@ -69,7 +71,7 @@ class Session:
 
     def __post_init__(self) -> None:
         """On the interpreter, watch every access."""
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and "access" not in self.blind:
             self._recorder = AccessRecorder(self._memory, undefined=poison_value(self.poison))
 
     @property
@@ -121,6 +123,7 @@ class Session:
         stores = self._recorder.stores(dense) if self._recorder and dense is not None else None
         # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
         damage = self._wrong_access(output, stores) or (self._damage(bound, operands) if error is None else None)
+        damage = damage if damage and damage.lane not in self.blind else None
         if dense is not None:
             self._results.append((dense, flat(dense).clone()))
         return Outcome(output, error, seconds, damage, *_race(output, stores))

@@ -21,7 +21,7 @@ from fuzz.relations import Twin, twin_of
 from fuzz.session import Outcome, Session, machine
 from fuzz.target import Target
 from fuzz.tensors import TORCH_DTYPE, Numbers, Poison, full_tensors, numbers_of, poison_value
-from fuzz.verdict import Verdict, failure
+from fuzz.verdict import Lane, Verdict, failure
 
 _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
 # Long enough for a kernel on the wrong stream to run before the numbers that it needs are there: about a millisecond.
@@ -34,6 +34,7 @@ def run_trial(
     device: torch.device,
     *,
     bare: bool = False,
+    blind: frozenset[Lane] = frozenset(),
     coverage: list[LineCoverage] | None = None,
 ) -> Verdict:
     """Run the case twice, among NaN and among large finite numbers, and return the worse verdict.
@@ -43,6 +44,7 @@ def run_trial(
         case: What to run it on.
         device: Where the tensors live; on the CPU Triton's interpreter must be in force.
         bare: Whether to do without red zones and poison (`fuzz.session`).
+        blind: Lanes that do not judge: what the others say by themselves.
         coverage: Receives how the masks of the target's kernels were exercised.
 
     Raises:
@@ -52,7 +54,7 @@ def run_trial(
     if reason:
         return Verdict(status="declined", kind="declined", lane="errors", message=reason)
     with machine(case, device):
-        trial = _Trial(target, case, device, bare=bare)
+        trial = _Trial(target, case, device, bare=bare, blind=blind)
         verdict = trial.run()
     if coverage is not None:
         coverage.extend(merge(*(session.coverage for session in trial.sessions)))
@@ -101,6 +103,10 @@ def expect(
 
 def judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Admissible | RejectedError) -> Verdict:
     """Return the verdict on one call of a session."""
+    return _judge_outcome(session, case, outcome, expected).without(session.blind)
+
+
+def _judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Admissible | RejectedError) -> Verdict:
     if outcome.damage is not None:
         return outcome.damage
     if outcome.error is not None:
@@ -135,8 +141,8 @@ def _judge_error(
 class _Trial:
     """A target, a case, its numbers and what its result may be."""
 
-    def __init__(self, target: Target, case: Case, device: torch.device, *, bare: bool) -> None:
-        self._target, self._case, self._device, self._bare = target, case, device, bare
+    def __init__(self, target: Target, case: Case, device: torch.device, *, bare: bool, blind: frozenset[Lane]) -> None:
+        self._target, self._case, self._device, self._bare, self._blind = target, case, device, bare, blind
         self.sessions: list[Session] = []
         self._numbers = numbers_of(case)
         self._expected = expect(target, case, full_tensors(case, self._numbers), device)
@@ -154,10 +160,10 @@ class _Trial:
         worst = max(verdicts, key=lambda verdict: verdict.error_ratio)
         worst = msgspec.structs.replace(worst, seconds=quickest)
         broken = self._run_twin(output) if self._case.relation and verdict.lane in ("exact", "interval") else None
-        return broken or worst
+        return broken.without(self._blind) if broken else worst
 
     def _session(self, poison: Poison) -> Session:
-        self.sessions.append(Session(self._target, self._device, poison, bare=self._bare))
+        self.sessions.append(Session(self._target, self._device, poison, bare=self._bare, blind=self._blind))
         return self.sessions[-1]
 
     def _run_once(self, poison: Poison) -> tuple[Verdict, Any]:
@@ -168,6 +174,7 @@ class _Trial:
         verdict = judge_outcome(session, self._case, outcome, self._expected)
         if verdict.failed and self._case.earlier:
             verdict = msgspec.structs.replace(verdict, lane="state", message=f"after earlier calls: {verdict.message}")
+            verdict = verdict.without(self._blind)
         return msgspec.structs.replace(verdict, seconds=outcome.seconds), outcome.output
 
     def _run_twin(self, output: torch.Tensor) -> Verdict | None:

@@ -86,6 +86,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         """The group of kinds in which one defect shows itself; empty unless this verdict is a failure."""
         return _MANIFESTATION[self.kind] if self.failed else ""
 
+    def without(self, blind: frozenset[Lane]) -> Verdict:
+        """Return this verdict, or a pass where it is a failure that one of these lanes saw."""
+        return Verdict(status="pass", lane=self.lane) if self.failed and self.lane in blind else self
+
 
 def failure(kind: Kind, lane: Lane, message: str, *, where: str = "", error_ratio: float = 0.0) -> Verdict:
     """Return a failing verdict."""

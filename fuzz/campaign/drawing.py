@@ -26,6 +26,13 @@ INDEPENDENT: Final = "independent"
 AVAILABLE_PROVIDERS[INDEPENDENT] = AVAILABLE_PROVIDERS["hypothesis"]
 
 
+class _TryingRaisedError(BaseException):
+    """Carries an error past Hypothesis, which would try the case again to see whether it is raised once more."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
 def draw_cases(
     strategy: SearchStrategy[Case], seed: int, examples: int, try_case: Callable[[Case], Score], *, climb: bool = False
 ) -> None:
@@ -50,8 +57,14 @@ def draw_cases(
     )
     @given(strategy)
     def draw(case: Case) -> None:
-        score = try_case(case)
+        try:
+            score = try_case(case)
+        except Exception as error:
+            raise _TryingRaisedError(error) from error
         if climb and score is not None:
             hypothesis.target(score[1], label=score[0])
 
-    draw()
+    try:
+        draw()
+    except _TryingRaisedError as raised:
+        raise raised.error from None

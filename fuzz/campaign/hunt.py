@@ -21,6 +21,7 @@ from fuzz.campaign.census import Census, arithmetic_name
 from fuzz.campaign.drawing import draw_cases
 from fuzz.campaign.investigation import Investigation
 from fuzz.campaign.isolation import IsolatedTarget
+from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.pace import Pace
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.store import Failure, Store, read_cases, read_summary
@@ -51,10 +52,19 @@ class _HuntOver(BaseException):
 
 @dataclass
 class Hunt:
-    """One hunt and its state, which the worker threads share under `_lock`."""
+    """One hunt and its state, which the worker threads share under `_lock`.
+
+    Args:
+        plan: What the user asked for.
+        notify: Told of every trial, and of what is found.
+        nursery: Forks the processes that run the target, if there is one.
+        examine: Given the first case that fails, which then ends the hunt; it is neither shrunk nor kept.
+    """
 
     plan: Plan
     notify: Callable[[Hunt, str], None] = lambda hunt, news: None
+    nursery: Nursery | None = None
+    examine: Callable[[IsolatedTarget, Case, Verdict], None] | None = None
     census: Census = field(default_factory=Census)
     bugs: Bugs = field(default_factory=Bugs)
     restarts: int = 0
@@ -83,7 +93,7 @@ class Hunt:
             OSError: The folder cannot be written.
             KeyboardInterrupt: The user interrupted it; everything found is kept.
         """
-        with IsolatedTarget(self.plan.target, self.plan.device) as first:
+        with self._isolated(self.plan.device) as first:
             self.device, self.versions = first.device, first.versions
             self._store = Store(self.plan.out)
             try:
@@ -95,6 +105,10 @@ class Hunt:
             finally:
                 self._store.close()
         return self._finish()
+
+    def stop(self) -> None:
+        """End the hunt before the next trial."""
+        self._stop.set()
 
     @property
     def failures(self) -> dict[str, Failure]:
@@ -184,8 +198,11 @@ class Hunt:
         self._hunt(first)
 
     def _follow(self, first: IsolatedTarget) -> None:
-        with IsolatedTarget(self.plan.target, first.device) as isolated:
+        with self._isolated(first.device) as isolated:
             self._hunt(isolated)
+
+    def _isolated(self, device: str) -> IsolatedTarget:
+        return IsolatedTarget(self.plan.target, device, sources=self.plan.sources, nursery=self.nursery)
 
     def _hunt(self, isolated: IsolatedTarget) -> None:
         while True:
@@ -228,7 +245,11 @@ class Hunt:
             found_at = self.census.cases, self.elapsed
         if verdict.failed:
             with self._investigation:
-                if self._may_investigate():
+                if self.examine is not None:
+                    if not self._stop.is_set():
+                        self.examine(isolated, case, verdict)
+                    self._stop.set()
+                elif self._may_investigate():
                     self._investigate(isolated, case, verdict, found_at)
         self.notify(self, "")
         return verdict

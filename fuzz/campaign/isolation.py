@@ -20,10 +20,11 @@ from typing import IO, Final
 import msgspec
 
 from fuzz.abilities import Abilities
+from fuzz.campaign.nursery import ForkedChild, Nursery
 from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Stale, Starting, Tried, ask_to_try, decode, encode
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
-from fuzz.verdict import Verdict, failure
+from fuzz.verdict import Lane, Verdict, failure
 
 # Importing torch and triton takes seconds on a cold disk; a machine where it takes minutes is out of order.
 _START_SECONDS: Final = 300.0
@@ -40,7 +41,7 @@ class InfrastructureError(Exception):
 
 @dataclass
 class _Process:
-    child: subprocess.Popen[bytes]
+    child: subprocess.Popen[bytes] | ForkedChild
     connection: Connection
     log: IO[bytes]
 
@@ -67,6 +68,8 @@ class IsolatedTarget:
         target: The target's name, as the user gave it.
         device: `auto`, `cpu` or `cuda`.
         under: A command that runs the process, such as a tool that watches its memory; trials are bare then.
+        sources: By path, texts that stand in for files, where the target is to be loaded with a change.
+        nursery: Forks the processes, on the interpreter; otherwise each imports torch and triton anew.
         environment: Variables for the process, on top of this one's.
 
     Attributes:
@@ -83,11 +86,15 @@ class IsolatedTarget:
         device: str,
         *,
         under: tuple[str, ...] = (),
+        sources: Mapping[str, str] | None = None,
+        nursery: Nursery | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.target = target
         self.device = device
         self._under = under
+        self._sources = dict(sources or {})
+        self._nursery = nursery
         self._environment = dict(environment or {})
         self.versions: dict[str, str] = {}
         self.restarts = 0
@@ -119,22 +126,23 @@ class IsolatedTarget:
                 process.end()
         self._spare = None
 
-    def run(self, case: Case, seconds: float, *, fresh: bool = False) -> Verdict:
+    def run(self, case: Case, seconds: float, *, fresh: bool = False, blind: frozenset[Lane] = frozenset()) -> Verdict:
         """Try one case.
 
         Args:
             case: The case.
             seconds: How long it may take; longer is a verdict of kind `timeout`.
             fresh: Whether earlier trials must not have left anything in the target.
+            blind: Lanes that do not judge.
 
         Raises:
             UsageError: The target turns out not to be one.
             InfrastructureError: No process can be had to run it.
         """
-        answer = self._ask(case, seconds, fresh=fresh)
+        answer = self._ask(case, seconds, fresh=fresh, blind=blind)
         if isinstance(answer, Stale):
             self._replace()
-            answer = self._ask(case, seconds, fresh=False)
+            answer = self._ask(case, seconds, fresh=False, blind=blind)
         if isinstance(answer, Verdict):
             return answer
         if isinstance(answer, Refused):
@@ -147,10 +155,10 @@ class IsolatedTarget:
             self._replace()
         return answer.verdict
 
-    def _ask(self, case: Case, seconds: float, *, fresh: bool) -> Message | Verdict:
+    def _ask(self, case: Case, seconds: float, *, fresh: bool, blind: frozenset[Lane]) -> Message | Verdict:
         started = time.monotonic()
         try:
-            self._process.connection.send_bytes(encode(ask_to_try(case, fresh=fresh)))
+            self._process.connection.send_bytes(encode(ask_to_try(case, fresh=fresh, blind=blind)))
             if not self._process.connection.poll(seconds):
                 self._replace()
                 return msgspec.structs.replace(
@@ -176,23 +184,22 @@ class IsolatedTarget:
     def _start(self) -> _Process:
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _Process.end
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
-        # One thread a process: several workers share the cores, and the trials are small.
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        environment = {**os.environ, "PYTHONPATH": path, **threads, **self._environment}
+        child: subprocess.Popen[bytes] | ForkedChild
         with theirs:
-            child = subprocess.Popen(
-                [*self._under, sys.executable, "-m", "fuzz.campaign.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                start_new_session=True,
-            )
+            if self._nursery:
+                child = self._nursery.fork(theirs.fileno(), log.fileno())
+            else:
+                child = subprocess.Popen(
+                    [*self._under, sys.executable, "-m", "fuzz.campaign.worker", str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno()],
+                    env={**worker_environment(), **self._environment},
+                    start_new_session=True,
+                )
         process = _Process(child, Connection(ours.detach()), log)
-        process.connection.send_bytes(encode(Load(self.target, self.device, bool(self._under))))
+        process.connection.send_bytes(encode(Load(self.target, self.device, bool(self._under), self._sources)))
         return process
 
     def _load(self, process: _Process) -> Abilities:
@@ -219,6 +226,14 @@ class IsolatedTarget:
             ) from None
         process.end()
         raise error(f"{doing} took more than {_START_SECONDS:.0f} s")
+
+
+def worker_environment() -> dict[str, str]:
+    """Return the environment of a process that runs a target."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+    # One thread a process: several workers share the cores, and the trials are small.
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def _end_naturally(process: _Process) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fuzz.case import Dtype, Precision
@@ -18,6 +19,7 @@ class Plan:
         corpus: Folders whose cases are replayed first.
         dtypes: Which dtypes to try; what the target promises if None.
         precisions: Likewise.
+        sources: By path, texts that stand in for files, where the target is hunted with a change.
     """
 
     target: str
@@ -32,3 +34,4 @@ class Plan:
     corpus: tuple[Path, ...] = ()
     resume: bool = False
     exit_first: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)

@@ -9,25 +9,31 @@ import msgspec
 from fuzz.abilities import Abilities
 from fuzz.case import Case, decode_case, encode_case
 from fuzz.coverage import LineCoverage
-from fuzz.verdict import Verdict
+from fuzz.verdict import Lane, Verdict
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load a target. Answered by `Loaded` or `Refused`. `bare`: trials go without red zones and poison."""
+    """Load a target. Answered by `Loaded` or `Refused`.
+
+    `bare`: trials go without red zones and poison. `sources`: by path, texts that stand in for files (`Overlay`).
+    """
 
     target: str
     device: str
     bare: bool = False
+    sources: dict[str, str] = {}
 
 
 class Try(msgspec.Struct, frozen=True, tag=True):
     """Run one case. Answered by `Tried`, `Refused` or, if `fresh`, `Stale`.
 
-    `fresh` asks for a target that no call has been made on: what an earlier trial left in it must not matter.
+    `fresh` asks for a target that no call has been made on: what an earlier trial left in it must not matter. What the
+    lanes named in `blind` see is left out.
     """
 
     case: str
     fresh: bool = False
+    blind: frozenset[Lane] = frozenset()
 
 
 class Starting(msgspec.Struct, frozen=True, tag=True):
@@ -77,9 +83,9 @@ def decode(data: bytes) -> Message:
     return message
 
 
-def ask_to_try(case: Case, *, fresh: bool) -> Try:
+def ask_to_try(case: Case, *, fresh: bool, blind: frozenset[Lane]) -> Try:
     """Return the message that asks for a trial."""
-    return Try(encode_case(case).decode(), fresh)
+    return Try(encode_case(case).decode(), fresh, blind)
 
 
 def asked_case(message: Try) -> Case:

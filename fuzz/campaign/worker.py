@@ -14,6 +14,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from fuzz.campaign.overlay import Overlay
 from fuzz.campaign.protocol import (
     Load,
     Loaded,
@@ -42,7 +43,7 @@ def main(descriptor: int) -> None:
     try:
         load = decode(connection.recv_bytes())
         assert isinstance(load, Load)
-        device = _choose_device(load.device)
+        device = choose_device(load.device)
         if device is None:
             send(connection, Refused(f"--device {load.device}: PyTorch finds no CUDA device on this machine"))
         else:
@@ -59,7 +60,7 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _choose_device(asked: str) -> torch.device | None:
+def choose_device(asked: str) -> torch.device | None:
     """Decide where tensors live; on the CPU, put Triton's interpreter in force before triton is imported."""
     import torch
 
@@ -85,7 +86,10 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
 
     send(connection, Starting(str(device), versions_of(torch, triton)))
     try:
+        overlay = Overlay(load.sources)
         target = load_target(load.target)
+        if overlay.unread:
+            raise TargetError(f"target {load.target}: it does not import {', '.join(sorted(overlay.unread))}")
         warm_up(device)
         send(connection, Loaded(target.abilities))
         while True:
@@ -98,7 +102,9 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
                     continue
                 target = reloaded
             coverage: list[LineCoverage] = []
-            verdict = run_trial(target, asked_case(message), device, bare=load.bare, coverage=coverage)
+            verdict = run_trial(
+                target, asked_case(message), device, bare=load.bare, blind=message.blind, coverage=coverage
+            )
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
             send(connection, Tried(verdict, spent, tuple(coverage)))

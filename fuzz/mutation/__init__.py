@@ -1,0 +1,1 @@
+"""Mutants of a kernel's source, and the score that they give the suite."""
