@@ -28,6 +28,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
         every_dtype: Promises every dtype; others are tried in float32 unless the user asks for more.
         in_order: Promises the operation's own order: sums, then the scale, then one rounding. Others may scale the
             weight first, or round half-precision sums on the way.
+        far: Promises offsets that do not fit in 32 bits, where memory that nobody touches costs nothing: on a CPU.
         reproducible: Promises that a position's bits do not depend on the other positions, on the order of channels or
             on the memory layout, given one launch configuration.
     """
@@ -39,6 +40,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     configs: tuple[str, ...] = ()
     every_dtype: bool = False
     in_order: bool = False
+    far: bool = False
     reproducible: bool = False
 
     @property

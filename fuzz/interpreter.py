@@ -105,6 +105,7 @@ class _Launch:
     def install(self) -> None:
         triton, interpreter = self._triton, self._triton.interpreter
         triton.wrap(interpreter.GridExecutor, "__call__", self.launch)
+        triton.wrap(interpreter.GridExecutor, "_restore_args_dev", self.copy_back)
         triton.wrap(interpreter, "_implicit_cvt", self.argument)
         triton.wrap(interpreter.TensorHandle, "set_attr", self.promise)
         triton.wrap(interpreter, "_patch_lang", self.enter_language)
@@ -139,6 +140,12 @@ class _Launch:
                 return original(executor, *typed, *args[len(typed) :], **named)
         finally:
             self._language_scope, self._languages = outer
+
+    def copy_back(self, original: Any, executor: Any, device: Any, host: Any, named: Any, named_host: Any) -> None:
+        # On the CPU both are views of the same storages, and copying one onto itself would touch all of its memory.
+        given = [*device, *named.values()]
+        if any(getattr(each, "is_cuda", False) for each in given):
+            original(executor, device, host, named, named_host)
 
     def _annotated_types(self, executor: Any) -> dict[str, str]:
         annotations = executor.fn.__annotations__.items()

@@ -12,6 +12,8 @@ import msgspec
 MAX_ELEMENTS: Final = 2**33
 MAX_STRIDE: Final = 2**40
 _MAX_STEP: Final = 2**10
+# Offsets from here on do not fit in 32 bits.
+_FAR: Final = 2**31
 
 
 class CaseError(ValueError):
@@ -29,6 +31,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         offset: Elements between the aligned start of the storage and the parent tensor.
         expand: Dimensions of stride 0; their entries are all the same element.
         unit_stride: Stride given to dimensions of size 1, where PyTorch allows anything; 0 keeps the natural one.
+        far: Whether the entries of one dimension, the first in `order` that has three or more, lie so far apart that
+            the offset of the last one does not fit in 32 bits, though their distance does.
     """
 
     order: tuple[int, ...] = ()
@@ -37,20 +41,33 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     offset: int = 0
     expand: tuple[int, ...] = ()
     unit_stride: int = 0
+    far: bool = False
 
     def place(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int, int]:
         """Return the strides, the position of the first element and the extent of the parent, all in elements."""
         order = self.order or tuple(range(len(shape)))
+        far = self.far_dimension(shape)
+        if far is not None:
+            order = (far, *(dim for dim in order if dim != far))
         step = self.step or (1,) * len(shape)
         strides, first, extent = [0] * len(shape), self.offset, 1
         for dim in reversed(order):
             size = 1 if dim in self.expand else shape[dim]
-            strides[dim] = 0 if dim in self.expand else extent * step[dim]
+            stride = extent * step[dim]
+            if dim == far:
+                stride = max(stride, -(-_FAR // (size - 1)))
+            strides[dim] = 0 if dim in self.expand else stride
             first += extent * self.margin
-            extent *= max(0, size - 1) * step[dim] + 1 + 2 * self.margin
+            extent = max(0, size - 1) * stride + extent * (1 + 2 * self.margin)
             if shape[dim] == 1 and self.unit_stride:
                 strides[dim] = self.unit_stride
         return tuple(strides), first, self.offset + extent
+
+    def far_dimension(self, shape: tuple[int, ...]) -> int | None:
+        """Return the dimension whose entries lie far apart; None if there is none."""
+        order = self.order or tuple(range(len(shape)))
+        long = (dim for dim in order if dim not in self.expand and shape[dim] > 2)
+        return next(long, None) if self.far else None
 
     def __repr__(self) -> str:
         """Return the constructor call that rebuilds this layout, with what differs from contiguous."""

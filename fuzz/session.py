@@ -20,7 +20,7 @@ from fuzz.interpreter_access import AccessRecorder
 from fuzz.memory import Flags, Memory, Region
 from fuzz.store_log import Stores
 from fuzz.target import BoundModule, Call, Target, TargetError
-from fuzz.tensors import RED_ZONE, Numbers, Operand, Operands, Poison, any_of, differ, flat, lay_out, poison_value
+from fuzz.tensors import RED_ZONE, Numbers, Operands, Part, Poison, any_of, differ, flat, lay_out, poison_value
 from fuzz.verdict import Kind, Lane, Verdict, failure
 
 
@@ -85,7 +85,8 @@ class Session:
         operands = lay_out(case, numbers, poison=self.poison, device=self.device, red_zone=red_zone)
         if self._recorder:
             for name, operand in operands.items():
-                self._memory.add(_region(name, operand))
+                for part in operand.parts:
+                    self._memory.add(_region(name, part))
         return operands
 
     def call(self, bound: Call, operands: Operands, stream: torch.cuda.Stream | None = None) -> Outcome:
@@ -148,7 +149,7 @@ class Session:
 
     def _damage(self, bound: Call, operands: Operands) -> Verdict | None:
         # Everything in one question, since a GPU takes its time to answer.
-        flags = [operand.changed() for operand in operands.values()]
+        flags = [changed for operand in operands.values() for changed in operand.changed()]
         flags += [zone for guard in self._guards for zone in guard.zones_written()]
         flags += [differ(flat(result), copy) for result, copy in self._results]
         held = bound.parameters if isinstance(bound, BoundModule) else {}
@@ -183,14 +184,13 @@ def _first(flags: Flags) -> str:
     return f"out[{','.join(str(int(places[0])) for places in flags.nonzero())}]"
 
 
-def _region(name: str, operand: Operand) -> Region:
+def _region(name: str, part: Part) -> Region:
     """Return what kernels may touch of an operand: its elements, not the gaps between them or the margins around."""
-    storage, elements = operand.storage, operand.element.numpy()
-    size = storage.untyped_storage().nbytes()
+    storage, elements = part.storage, part.element.numpy()
     return Region(
         name=name,
         start=storage.data_ptr(),
-        size=size,
+        size=storage.nbytes,
         itemsize=storage.element_size(),
         elements=elements,
         owner=storage,

@@ -48,6 +48,8 @@ _DILATIONS: Final = ((1, 1), (2, 2), (1, 2), (2, 1))
 _GROUPS: Final = (1, 1, 2, 3)
 _SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375, 0.1)
 _EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
+# Finite, but infinite and 0 once they are rounded to float32, as PyTorch does for every dtype but float64.
+_WIDE_SCALES: Final = (2.0**130, -(2.0**130), 2.0**-160)
 
 # Families in which one channel wins alone: where the number of channels is what matters, others hardly show that one of
 # them is lost.
@@ -86,6 +88,12 @@ def layouts(rank: int) -> st.SearchStrategy[Layout]:
             st.integers(0, 15),
         ),
     )
+
+
+@cache
+def far_layouts() -> st.SearchStrategy[Layout]:
+    """Draw how a 4-D tensor lies in memory whose offsets do not fit in 32 bits."""
+    return st.permutations(range(4)).map(lambda order: Layout(order=tuple(order), far=True))
 
 
 @cache
@@ -167,6 +175,11 @@ def cases(
     config = one_of(abilities.configs) if abilities.configs and one_in(3) else None
     bias = draw(st.booleans())
     owned = abilities.kind == "module"
+    x_layout = draw(layouts(4)) if one_in(3) else CONTIGUOUS
+    weight_layout = draw(layouts(4)) if not owned and one_in(4) else CONTIGUOUS
+    if abilities.far and one_in(10):
+        far = draw(far_layouts())
+        x_layout, weight_layout = one_of(((far, weight_layout), (x_layout, far)))
     return Case(
         n=0 if one_in(25) else sizes["batch"],
         c_in=groups * sizes["c_in"],
@@ -180,12 +193,12 @@ def cases(
         dilation=dilation,
         groups=groups,
         bias=bias,
-        scale=draw(scales()),
+        scale=one_of(_WIDE_SCALES) if abilities.in_order and one_in(50) else draw(scales()),
         dtype=dtype,
         precision=precision if dtype == "float32" else "default",
         config=config,
-        x_layout=draw(layouts(4)) if one_in(3) else CONTIGUOUS,
-        weight_layout=draw(layouts(4)) if not owned and one_in(4) else CONTIGUOUS,
+        x_layout=x_layout,
+        weight_layout=weight_layout,
         bias_layout=draw(layouts(1)) if not owned and bias and one_in(4) else CONTIGUOUS,
         values=one_of(_TELLING_CHANNELS if kept == "c_out" and one_in(2) else FAMILIES),
         specials=draw(sprinkles()) if one_in(4) else (),

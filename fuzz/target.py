@@ -20,6 +20,7 @@ import torch
 
 from fuzz.abilities import BUILT_IN, Abilities
 from fuzz.case import Case
+from fuzz.interpreter import is_interpreting
 
 _DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
 _CONVOLUTION_OPTIONS: Final = ("stride", "padding", "dilation", "groups")
@@ -184,6 +185,7 @@ def _function_abilities(name: str, function: Callable[..., Any], module: ModuleT
         configs=tuple(configs()) if "config" in optional and callable(configs) else (),
         every_dtype=built_in,
         in_order=built_in,
+        far=built_in and is_interpreting(),
         reproducible=built_in,
     )
 

@@ -47,17 +47,15 @@ Numbers = dict[TensorName, torch.Tensor]
 
 
 @dataclass
-class Operand:
-    """A tensor, the storage that it is a view of, and a copy of that storage from before the call.
+class Part:
+    """A stretch of memory around elements of a tensor, and a copy of it from before the call.
 
     Attributes:
-        tensor: The view that the target receives.
-        storage: 1-D, the whole allocation.
+        storage: 1-D, the stretch.
         before: 1-D copy of `storage`.
-        stored: The elements of the view, each once: `tensor` without the dimensions of stride 0.
+        stored: The elements of the tensor in it, each once: without the dimensions of stride 0.
     """
 
-    tensor: torch.Tensor
     storage: torch.Tensor
     before: torch.Tensor
     stored: torch.Tensor
@@ -66,16 +64,12 @@ class Operand:
     def element(self) -> torch.Tensor:
         """1-D bool, which entries of `storage` are elements of the view."""
         mask, stored = np.zeros(self.storage.shape, np.bool_), self.stored
-        np.ndarray(tuple(stored.shape), np.bool_, mask, stored.storage_offset(), stored.stride())[...] = True
+        first = stored.storage_offset() - self.storage.storage_offset()
+        np.ndarray(tuple(stored.shape), np.bool_, mask, first, stored.stride())[...] = True
         return torch.from_numpy(mask).to(self.storage.device)
 
-    def refill(self, numbers: torch.Tensor) -> None:
-        """Put other numbers into the same memory."""
-        self.stored.copy_(numbers)
-        self.before.copy_(self.storage)
-
     def changed(self) -> Flag:
-        """Whether any byte of the storage has changed since the operand was filled."""
+        """Whether any byte has changed since the operand was filled."""
         return differ(self.storage, self.before)
 
     def damage(self) -> Literal["", "elements", "surroundings"]:
@@ -85,6 +79,36 @@ class Operand:
         if not bool(changed.any()):
             return ""
         return "elements" if bool((changed & self.element).any()) else "surroundings"
+
+
+@dataclass
+class Operand:
+    """A tensor and the memory around its elements: all that it is a view of, unless its parts lie far apart.
+
+    Attributes:
+        tensor: The view that the target receives.
+        stored: The elements of the view, each once: `tensor` without the dimensions of stride 0.
+        parts: The memory that is watched.
+    """
+
+    tensor: torch.Tensor
+    stored: torch.Tensor
+    parts: tuple[Part, ...]
+
+    def refill(self, numbers: torch.Tensor) -> None:
+        """Put other numbers into the same memory."""
+        self.stored.copy_(numbers)
+        for part in self.parts:
+            part.before.copy_(part.storage)
+
+    def changed(self) -> list[Flag]:
+        """For each part whether any byte has changed since the operand was filled."""
+        return [part.changed() for part in self.parts]
+
+    def damage(self) -> Literal["", "elements", "surroundings"]:
+        """Say what has changed since the operand was filled, comparing bytes."""
+        found = {part.damage() for part in self.parts}
+        return "elements" if "elements" in found else "surroundings" if "surroundings" in found else ""
 
 
 Operands = dict[TensorName, Operand]
@@ -170,12 +194,31 @@ def _operand(
     red_zone: int,
 ) -> Operand:
     strides, first, extent = layout.place(shape)
-    storage = torch.full((extent + 2 * red_zone,), poison_value(poison), dtype=numbers.dtype, device=device)
+    size, value, far = extent + 2 * red_zone, poison_value(poison), layout.far_dimension(shape)
+    if far is None or device.type != "cpu":
+        storage = torch.full((size,), value, dtype=numbers.dtype, device=device)
+    else:
+        # Pages that nobody touches take no memory, so the poison goes around the elements alone.
+        storage = torch.from_numpy(np.zeros(size * numbers.element_size(), np.uint8)).view(numbers.dtype)
     stored = storage.as_strided(numbers.shape, strides, red_zone + first)
+    stretches = [(storage, stored)] if far is None else _stretches(storage, stored, far, red_zone)
+    for stretch, _ in stretches if far is not None else []:
+        stretch.fill_(value)
     stored.copy_(numbers)
     return Operand(
         tensor=storage.as_strided(shape, strides, red_zone + first),
-        storage=storage,
-        before=storage.clone(),
         stored=stored,
+        parts=tuple(Part(stretch, stretch.clone(), elements) for stretch, elements in stretches),
     )
+
+
+def _stretches(
+    storage: torch.Tensor, stored: torch.Tensor, dim: int, red_zone: int
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the memory around each entry of a dimension whose entries lie far apart, and the elements in it."""
+    entries = stored.unbind(dim)
+    span = 1 + sum(
+        max(0, size - 1) * stride for size, stride in zip(entries[0].shape, entries[0].stride(), strict=True)
+    )
+    starts = [entry.storage_offset() - red_zone for entry in entries]
+    return [(storage[start : start + span + 2 * red_zone], entry) for start, entry in zip(starts, entries, strict=True)]

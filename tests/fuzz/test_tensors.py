@@ -81,8 +81,8 @@ def positions(tensor: torch.Tensor) -> list[int]:
 
 
 def flip_a_byte(operand: Operand, element: int, byte: int) -> None:
-    size = operand.storage.element_size()
-    operand.storage.view(torch.uint8)[element * size + byte % size] ^= 0x10
+    size = operand.parts[0].storage.element_size()
+    operand.parts[0].storage.view(torch.uint8)[element * size + byte % size] ^= 0x10
 
 
 def x_operand(poison: Poison = "nan", **fields: object) -> Operand:
@@ -125,7 +125,9 @@ def test_drawn_cases_build_twice_alike(case: Case) -> None:
     for poison in POISONS:
         first, again = (build(case, poison=poison, device=CPU) for _ in range(2))
         for name, operand in first.items():
-            assert torch.equal(bits(operand.storage), bits(again[name].storage)), f"{name} differs between two builds"
+            assert torch.equal(bits(operand.parts[0].storage), bits(again[name].parts[0].storage)), (
+                f"{name} differs between two builds"
+            )
 
 
 # The strides are those that the layout documents.
@@ -140,7 +142,7 @@ def test_the_tensor_lies_where_layout_places_it(case: Case) -> None:
         if operand.tensor.numel():
             assert operand.tensor.stride() == strides
         assert operand.tensor.storage_offset() == RED_ZONE + first, f"{name} starts elsewhere than {layout} says"
-        assert operand.storage.numel() == extent + 2 * RED_ZONE, "a red zone on each side"
+        assert operand.parts[0].storage.numel() == extent + 2 * RED_ZONE, "a red zone on each side"
 
 
 @given(SHAPES)
@@ -203,7 +205,7 @@ def test_elements_do_not_overlap_unless_expanded(case: Case) -> None:
         distinct = math.prod(min(1, size) if dim in layout.expand else size for dim, size in enumerate(shape))
         places = set(positions(operand.tensor))
         assert len(places) == distinct, f"{len(places)} places for {distinct} elements of {name}: {layout}"
-        assert places == set(operand.element.nonzero().flatten().tolist()), "`element` marks other places"
+        assert places == set(operand.parts[0].element.nonzero().flatten().tolist()), "`element` marks other places"
         for dim in layout.expand:
             if shape[dim] > 1:
                 assert operand.tensor.stride(dim) == 0, f"dimension {dim} of {name} must have stride 0"
@@ -212,10 +214,10 @@ def test_elements_do_not_overlap_unless_expanded(case: Case) -> None:
 @given(laid_out(), st.sampled_from(POISONS))
 def test_everything_else_holds_the_poison(case: Case, poison: Poison) -> None:
     for name, operand in build(case, poison=poison, device=CPU).items():
-        outside = operand.storage[~operand.element]
+        outside = operand.parts[0].storage[~operand.parts[0].element]
         poisoned = outside.isnan() if poison == "nan" else outside == FINITE_POISON
         assert bool(poisoned.all()), f"{int((~poisoned).sum())} places around {name} are not poisoned"
-        ends = torch.cat([operand.element[:RED_ZONE], operand.element[-RED_ZONE:]])
+        ends = torch.cat([operand.parts[0].element[:RED_ZONE], operand.parts[0].element[-RED_ZONE:]])
         assert not bool(ends.any()), f"an element of {name} lies in a red zone"
 
 
@@ -228,7 +230,7 @@ def test_an_empty_batch_is_all_poison() -> None:
     for layout in (Layout(), Layout(margin=1), Layout(expand=(0,)), Layout(step=(3, 1, 1, 2))):
         operand = x_operand(n=0, c_in=2, h=3, w=3, x_layout=layout)
         assert operand.tensor.shape == (0, 2, 3, 3)
-        assert bool(operand.storage.isnan().all())
+        assert bool(operand.parts[0].storage.isnan().all())
         assert operand.damage() == ""
 
 
@@ -240,8 +242,8 @@ def test_one_changed_byte_is_found(case: Case, poison: Poison, data: st.DataObje
     operands: Operands = build(case, poison=poison, device=CPU)
     operand = operands[data.draw(st.sampled_from(sorted(operands)), label="tensor")]
     assert operand.damage() == "", "nothing has been changed yet"
-    inside = data.draw(st.booleans(), label="inside") and bool(operand.element.any())
-    places = (operand.element if inside else ~operand.element).nonzero().flatten()
+    inside = data.draw(st.booleans(), label="inside") and bool(operand.parts[0].element.any())
+    places = (operand.parts[0].element if inside else ~operand.parts[0].element).nonzero().flatten()
     place = int(places[data.draw(st.integers(0, len(places) - 1), label="place")])
     byte = data.draw(st.integers(0, 7), label="byte")
     flip_a_byte(operand, place, byte)
@@ -271,7 +273,7 @@ def test_one_changed_byte_is_found(case: Case, poison: Poison, data: st.DataObje
 )
 def test_damage_tells_elements_from_surroundings(poison: Poison, layout: Layout, place: int, expected: str) -> None:
     operand = x_operand(poison, c_in=1, h=3, w=4, x_layout=layout)
-    flip_a_byte(operand, place % operand.storage.numel(), 0)
+    flip_a_byte(operand, place % operand.parts[0].storage.numel(), 0)
     assert operand.damage() == expected
 
 
@@ -285,9 +287,9 @@ def test_damage_to_both_is_named_after_the_elements() -> None:
 def test_a_change_of_sign_or_payload_is_damage() -> None:
     operand = x_operand(h=3, w=4)
     operand.tensor.fill_(0.0)
-    operand.before.copy_(operand.storage)
+    operand.parts[0].before.copy_(operand.parts[0].storage)
     operand.tensor[0, 0, 0, 0] = -0.0
     assert operand.damage() == "elements", "-0.0 equals 0.0, but the bytes differ"
     operand = x_operand("nan", h=3, w=4)
-    operand.storage.view(torch.int32)[0] = 0x7FC00001
+    operand.parts[0].storage.view(torch.int32)[0] = 0x7FC00001
     assert operand.damage() == "surroundings", "another NaN is another value in memory"
