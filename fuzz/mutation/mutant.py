@@ -12,7 +12,7 @@ import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
 
 from fuzz.mutation.operators import OPERATORS, Operator, Place
-from fuzz.mutation.syntax import last_name
+from fuzz.mutation.syntax import called, last_name
 
 # What stands in these is no part of what a call computes.
 _LEFT_OUT: Final = (cst.Raise, cst.Annotation, cst.Decorator, cst.Parameters, cst.FormattedString, cst.Import)
@@ -119,7 +119,13 @@ class _Finder(cst.CSTVisitor):
     def _changes(self, node: cst.CSTNode) -> Iterator[_Change]:
         function = self._inside[-1]
         parameters = tuple(parameter.name.value for parameter in function.params.params)
-        place = Place(self._path[-1], any(map(is_kernel, self._inside)), parameters, self._known)
+        place = Place(
+            parent=self._path[-1],
+            in_kernel=any(map(is_kernel, self._inside)),
+            parameters=parameters,
+            functions=self._known,
+            is_stored=len(self._path) > 1 and called(self._path[-2], ("store",)),
+        )
         for operator in OPERATORS:
             for text in operator(node, place):
                 line = self.get_metadata(PositionProvider, node).start.line

@@ -42,12 +42,14 @@ class Place:
         in_kernel: Whether that is in a function under `triton.jit`.
         parameters: Names of that function's parameters.
         functions: Names of the functions that the file defines or imports.
+        is_stored: Whether the node is an argument of a store.
     """
 
     parent: cst.CSTNode
     in_kernel: bool
     parameters: tuple[str, ...]
     functions: frozenset[str]
+    is_stored: bool
 
 
 Operator = Callable[[cst.CSTNode, Place], Iterator[str]]
@@ -171,14 +173,16 @@ def stride_exchanged(node: cst.CSTNode, place: Place) -> Iterator[str]:
 
 def stride_taken_for_contiguous(node: cst.CSTNode, place: Place) -> Iterator[str]:
     """`x.stride(i)` → what it would be if x were contiguous."""
-    if not place.in_kernel and called(node, ("stride",)) and isinstance(node, cst.Call):
-        yield f"{receiver(node)}.contiguous().{code(node).removeprefix(receiver(node) + '.')}"
+    tensor = receiver(node, ("stride",))
+    if tensor and not place.in_kernel:
+        yield f"{tensor}.contiguous(){code(node).removeprefix(tensor)}"
 
 
 def copy_omitted(node: cst.CSTNode, place: Place) -> Iterator[str]:
     """`x.contiguous()` → `x`."""
-    if not place.in_kernel and called(node, ("contiguous",)) and isinstance(node, cst.Call):
-        yield receiver(node)
+    tensor = receiver(node, ("contiguous",))
+    if tensor and not place.in_kernel:
+        yield tensor
 
 
 def dimension_exchanged(node: cst.CSTNode, place: Place) -> Iterator[str]:
@@ -189,7 +193,7 @@ def dimension_exchanged(node: cst.CSTNode, place: Place) -> Iterator[str]:
         index = node.slice[0].slice
         if isinstance(index, cst.Index) and isinstance(index.value, cst.Integer):
             yield f"{code(node.value)}[{_neighbour(index.value)}]"
-    if called(node, ("stride", "size")) and isinstance(node, cst.Call) and node.args:
+    if receiver(node, ("stride", "size")) and isinstance(node, cst.Call) and node.args:
         dimension = node.args[0].value
         if isinstance(dimension, cst.Integer):
             yield f"{code(node.func)}({_neighbour(dimension)})"
@@ -261,14 +265,10 @@ def dtype_lowered(node: cst.CSTNode, place: Place) -> Iterator[str]:
 
 
 def conversion_omitted(node: cst.CSTNode, place: Place) -> Iterator[str]:
-    """`a.to(dtype)` → `a`."""
-    if (
-        place.in_kernel
-        and called(node, ("to",))
-        and isinstance(node, cst.Call)
-        and isinstance(node.func, cst.Attribute)
-    ):
-        yield f"({receiver(node)})"
+    """`a.to(dtype)` → `a`; not where it is stored, since a store converts by itself."""
+    block = receiver(node, ("to",))
+    if block and place.in_kernel and not place.is_stored:
+        yield f"({block})"
 
 
 def precision_lowered(node: cst.CSTNode, place: Place) -> Iterator[str]:

@@ -66,9 +66,15 @@ def _blocks(node: ast.AST, function: str) -> Iterator[Block]:
 def _own(node: ast.AST, function: str) -> Iterator[Block]:
     for name in _BLOCKS:
         statements = getattr(node, name, None)
-        # One on the line of its `if` has no place for another statement; it counts as part of the block around.
-        if isinstance(statements, list) and statements and statements[0].lineno > getattr(node, "lineno", 0):
-            yield Block(function, statements[0].lineno, statements[-1].end_lineno)
+        if isinstance(statements, list) and statements and not _is_elif(node, statements[0]):
+            first = min(part.lineno for part in (statements[0], *getattr(statements[0], "decorator_list", ())))
+            # One on the line of its `if` has no place for another statement; it counts as part of the block around.
+            if first > getattr(node, "lineno", 0):
+                yield Block(function, first, statements[-1].end_lineno)
+
+
+def _is_elif(node: ast.AST, first: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(first, ast.If) and first.col_offset == node.col_offset
 
 
 def _is_jit(decorator: ast.expr) -> bool:

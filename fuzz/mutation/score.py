@@ -28,7 +28,7 @@ from fuzz.mutation.reach import Block, blocks_in, instrumented, unreached
 from fuzz.mutation.subject import Subject
 from fuzz.verdict import Lane, Verdict
 
-Status = Literal["killed", "timed out", "survived", "broken"]
+Status = Literal["killed", "timed out", "survived", "equivalent", "broken"]
 
 # Trials that tell which lines are reached at all.
 _REACH_CASES: Final = 200

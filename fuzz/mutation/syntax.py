@@ -37,10 +37,10 @@ def called(node: cst.CSTNode, names: Iterable[str]) -> bool:
     return isinstance(node, cst.Call) and last_name(node) in names
 
 
-def receiver(call: cst.Call) -> str:
-    """Return the source of x in `x.method(…)`."""
-    assert isinstance(call.func, cst.Attribute)
-    return code(call.func.value)
+def receiver(node: cst.CSTNode, methods: Iterable[str]) -> str | None:
+    """Return the source of x in `x.method(…)`; None for anything but a call of one of these methods."""
+    is_method = isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and called(node, methods)
+    return code(node.func.value) if is_method else None  # type: ignore[attr-defined]  # as was just asked
 
 
 def keyword(call: cst.Call, name: str) -> cst.Arg | None:
