@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from circumstances import circumstances
+from fuzz.circumstances import circumstances
 
 
 def main() -> int:

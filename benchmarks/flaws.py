@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from circumstances import circumstances
 from flaws_table import table
 
 from fuzz.campaign.hunt import Hunt
@@ -28,6 +27,7 @@ from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.store import read_case, read_records, write
 from fuzz.case import Case, encode_case
+from fuzz.circumstances import circumstances
 from fuzz.verdict import Verdict
 
 ROOT: Final = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from circumstances import circumstances
+from fuzz.circumstances import circumstances
 
 ROUNDS = 30
 

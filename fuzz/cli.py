@@ -20,7 +20,7 @@ from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageEr
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
-from fuzz.campaign.store import read_case, read_summary
+from fuzz.campaign.store import read_case, read_summary, write
 from fuzz.case import DTYPES, Case, Dtype, Precision
 from fuzz.layout import CaseError
 from fuzz.report.progress import Progress
@@ -124,6 +124,53 @@ def repro(*, path: Path, target: str | None, device: str, sanitize: str | None) 
     if sanitize:
         return _replay_sanitized(kept.case, name, sanitize)
     return replay_case(kept.case, target=name, device=device)
+
+
+@command.command()
+@click.option("--target", multiple=True, help=_TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
+@click.option("--only", multiple=True, metavar="NAME", help="Mutants whose names begin so; repeat for several.")
+@click.option("--max-cases", type=click.IntRange(min=1), default=500, show_default=True, help="Cases for each mutant.")
+@click.option("--sample", type=click.IntRange(min=1), help="So many mutants, chosen by the seed.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Repeat the draws.")
+@click.option("--workers", default="auto", show_default=True, help="Mutants hunted at a time: a number, or auto.")
+@click.option("--equivalents", type=click.Path(path_type=Path), help="JSON list of changes that make no difference.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write what became of each.")
+def mutants(
+    *,
+    target: tuple[str, ...],
+    only: tuple[str, ...],
+    max_cases: int,
+    sample: int | None,
+    seed: int,
+    workers: str,
+    equivalents: Path | None,
+    json_file: Path | None,
+) -> int:
+    """Plant bugs in a kernel, one at a time, and hunt each: a score for the suite."""
+    # It takes half a second to import, which the other commands need not wait for.
+    from fuzz.mutation import command as mutation
+    from fuzz.mutation.score import WrongByItselfError
+    from fuzz.report.mutants import MutantProgress, mutants_text
+
+    wish = mutation.Wish(
+        targets=tuple(map(_resolved, target)) or mutation.BUILT_IN_TARGETS,
+        only=only,
+        max_cases=max_cases,
+        sample=sample,
+        seed=seed,
+        jobs=_workers(workers),
+        equivalents=equivalents,
+        corpus=_CORPUS,
+    )
+    try:
+        with MutantProgress() as progress:
+            record = mutation.measure(wish, progress)
+    except WrongByItselfError as error:
+        return _complain(str(error), 1)
+    if json_file:
+        write(json_file, mutation.write_record(record))
+    print(mutants_text(record), end="")
+    return 1 if any(result.status == "survived" for result in record.results) else 0
 
 
 def replay_case(case: Case, *, target: str, device: str = "auto") -> int:

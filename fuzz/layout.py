@@ -12,8 +12,9 @@ import msgspec
 MAX_ELEMENTS: Final = 2**33
 MAX_STRIDE: Final = 2**40
 _MAX_STEP: Final = 2**10
-# Offsets from here on do not fit in 32 bits.
-_FAR: Final = 2**31
+# Three entries so far apart have an offset that does not fit in 32 bits; and no more than that many elements in all.
+_FAR_STEP: Final = 2**30
+_FAR_EXTENT: Final = 2**32
 
 
 class CaseError(ValueError):
@@ -55,7 +56,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             size = 1 if dim in self.expand else shape[dim]
             stride = extent * step[dim]
             if dim == far:
-                stride = max(stride, -(-_FAR // (size - 1)))
+                stride = max(stride, min(_FAR_STEP, _FAR_EXTENT // size))
             strides[dim] = 0 if dim in self.expand else stride
             first += extent * self.margin
             extent = max(0, size - 1) * stride + extent * (1 + 2 * self.margin)

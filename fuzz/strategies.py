@@ -90,10 +90,18 @@ def layouts(rank: int) -> st.SearchStrategy[Layout]:
     )
 
 
+def far_layouts(shape: tuple[int, ...]) -> st.SearchStrategy[Layout]:
+    """Draw how a tensor of at least this shape lies in memory whose offsets do not fit in 32 bits, if it is long."""
+    long = tuple(dim for dim, size in enumerate(shape) if size > 2)
+    return _far_layouts(long or (0,), len(shape))
+
+
 @cache
-def far_layouts() -> st.SearchStrategy[Layout]:
-    """Draw how a 4-D tensor lies in memory whose offsets do not fit in 32 bits."""
-    return st.permutations(range(4)).map(lambda order: Layout(order=tuple(order), far=True))
+def _far_layouts(long: tuple[int, ...], rank: int) -> st.SearchStrategy[Layout]:
+    def ordered(first: int, rest: list[int]) -> Layout:
+        return Layout(order=(first, *(dim for dim in rest if dim != first)), far=True)
+
+    return st.builds(ordered, st.sampled_from(long), st.permutations(range(rank)))
 
 
 @cache
@@ -177,9 +185,11 @@ def cases(
     owned = abilities.kind == "module"
     x_layout = draw(layouts(4)) if one_in(3) else CONTIGUOUS
     weight_layout = draw(layouts(4)) if not owned and one_in(4) else CONTIGUOUS
-    if abilities.far and one_in(10):
-        far = draw(far_layouts())
-        x_layout, weight_layout = one_of(((far, weight_layout), (x_layout, far)))
+    if abilities.far and one_in(8):
+        if one_in(2):
+            x_layout = draw(far_layouts((sizes["batch"], groups * sizes["c_in"], sizes["rows"], sizes["columns"])))
+        else:
+            weight_layout = draw(far_layouts((groups * sizes["c_out"], sizes["c_in"], kh, kw)))
     return Case(
         n=0 if one_in(25) else sizes["batch"],
         c_in=groups * sizes["c_in"],

@@ -7,7 +7,9 @@ writes there shows afterwards.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -31,6 +33,9 @@ TORCH_DTYPE: Final[dict[str, torch.dtype]] = {
 # Elements on each side of a tensor. A tile that runs past the end of a weight overshoots by up to BLOCK_N rows, so a
 # few hundred elements would not be enough to see it.
 RED_ZONE: Final = 2**14
+
+# Linux's flag for memory that need not be there, which Python does not name before 3.13.
+_NO_RESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 # Large beside any ordinary value, exact in every floating dtype, and negative, because the operation takes a minimum.
 FINITE_POISON: Final = -57344.0
@@ -128,6 +133,16 @@ def flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().resolve_conj().resolve_neg().flatten()
 
 
+def digest(tensors: Iterable[torch.Tensor]) -> str:
+    """Return a hash of the bits of tensors; the same for other tensors only where those have the same bits."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)} {tensor.layout}".encode())
+        if tensor.layout == torch.strided and not tensor.is_meta:
+            found.update(flat(tensor).cpu().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
 def any_of(flags: Iterable[Flag]) -> bool:
     """Return whether one of the flags is true, with one question to the device for all of them."""
     flags = list(flags)
@@ -198,8 +213,7 @@ def _operand(
     if far is None or device.type != "cpu":
         storage = torch.full((size,), value, dtype=numbers.dtype, device=device)
     else:
-        # Pages that nobody touches take no memory, so the poison goes around the elements alone.
-        storage = torch.from_numpy(np.zeros(size * numbers.element_size(), np.uint8)).view(numbers.dtype)
+        storage = _untouched(size, numbers.dtype)
     stored = storage.as_strided(numbers.shape, strides, red_zone + first)
     stretches = [(storage, stored)] if far is None else _stretches(storage, stored, far, red_zone)
     for stretch, _ in stretches if far is not None else []:
@@ -210,6 +224,16 @@ def _operand(
         stored=stored,
         parts=tuple(Part(stretch, stretch.clone(), elements) for stretch, elements in stretches),
     )
+
+
+def _untouched(size: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return zeros whose pages take no memory until they are touched; so poison goes around the elements alone."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+    try:
+        pages = mmap.mmap(-1, size * dtype.itemsize, flags=flags)
+    except OSError as error:
+        raise MemoryError(f"{size} elements of {dtype} cannot even be addressed: {error.strerror}") from None
+    return torch.frombuffer(pages, dtype=dtype)
 
 
 def _stretches(

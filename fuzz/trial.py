@@ -36,6 +36,7 @@ def run_trial(
     bare: bool = False,
     blind: frozenset[Lane] = frozenset(),
     coverage: list[LineCoverage] | None = None,
+    outputs: list[torch.Tensor] | None = None,
 ) -> Verdict:
     """Run the case twice, among NaN and among large finite numbers, and return the worse verdict.
 
@@ -46,6 +47,7 @@ def run_trial(
         bare: Whether to do without red zones and poison (`fuzz.session`).
         blind: Lanes that do not judge: what the others say by themselves.
         coverage: Receives how the masks of the target's kernels were exercised.
+        outputs: Receives what the judged calls returned.
 
     Raises:
         TargetError: The target turns out not to be one, for example a module without a weight.
@@ -55,9 +57,15 @@ def run_trial(
         return Verdict(status="declined", kind="declined", lane="errors", message=reason)
     with machine(case, device):
         trial = _Trial(target, case, device, bare=bare, blind=blind)
-        verdict = trial.run()
+        try:
+            verdict = trial.run()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            # What the target raises never comes here: this is memory for its tensors.
+            return Verdict(status="declined", kind="declined", lane="errors", message=f"out of memory: {error}")
     if coverage is not None:
         coverage.extend(merge(*(session.coverage for session in trial.sessions)))
+    if outputs is not None:
+        outputs.extend(output for output in trial.outputs if isinstance(output, torch.Tensor))
     return verdict
 
 
@@ -144,6 +152,7 @@ class _Trial:
     def __init__(self, target: Target, case: Case, device: torch.device, *, bare: bool, blind: frozenset[Lane]) -> None:
         self._target, self._case, self._device, self._bare, self._blind = target, case, device, bare, blind
         self.sessions: list[Session] = []
+        self.outputs: list[Any] = []
         self._numbers = numbers_of(case)
         self._expected = expect(target, case, full_tensors(case, self._numbers), device)
 
@@ -171,6 +180,7 @@ class _Trial:
         bound = self._target.bind(self._case)
         operands = session.place(self._case, self._numbers)
         outcome = call_earlier(session, self._case, bound, operands, self._numbers) or session.call(bound, operands)
+        self.outputs.append(outcome.output)
         verdict = judge_outcome(session, self._case, outcome, self._expected)
         if verdict.failed and self._case.earlier:
             verdict = msgspec.structs.replace(verdict, lane="state", message=f"after earlier calls: {verdict.message}")

@@ -70,6 +70,7 @@ class IsolatedTarget:
         under: A command that runs the process, such as a tool that watches its memory; trials are bare then.
         sources: By path, texts that stand in for files, where the target is to be loaded with a change.
         nursery: Forks the processes, on the interpreter; otherwise each imports torch and triton anew.
+        digests: Whether `digest` is wanted.
         environment: Variables for the process, on top of this one's.
 
     Attributes:
@@ -78,6 +79,7 @@ class IsolatedTarget:
         versions: Versions of torch and triton there.
         restarts: How many processes were lost.
         coverage: How the masks of the target's kernels were exercised, over all trials; empty on a GPU.
+        digest: Tells whether two trials gave the same bits; of the last one, empty if it gave none or is not wanted.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class IsolatedTarget:
         under: tuple[str, ...] = (),
         sources: Mapping[str, str] | None = None,
         nursery: Nursery | None = None,
+        digests: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.target = target
@@ -95,13 +98,19 @@ class IsolatedTarget:
         self._under = under
         self._sources = dict(sources or {})
         self._nursery = nursery
+        self._digests = digests
         self._environment = dict(environment or {})
         self.versions: dict[str, str] = {}
         self.restarts = 0
         self.coverage: tuple[LineCoverage, ...] = ()
+        self.digest = ""
         self._spare: _Process | None = None
         self._process = self._start()
-        self.abilities = self._load(self._process)
+        try:
+            self.abilities = self._load(self._process)
+        except BaseException:
+            self._process.end()
+            raise
 
     def __enter__(self) -> IsolatedTarget:
         """Return itself."""
@@ -139,6 +148,7 @@ class IsolatedTarget:
             UsageError: The target turns out not to be one.
             InfrastructureError: No process can be had to run it.
         """
+        self.digest = ""
         answer = self._ask(case, seconds, fresh=fresh, blind=blind)
         if isinstance(answer, Stale):
             self._replace()
@@ -149,6 +159,7 @@ class IsolatedTarget:
             raise UsageError(answer.reason)
         if not isinstance(answer, Tried):
             raise InfrastructureError(f"the worker answered {type(answer).__name__} where a verdict was due")
+        self.digest = answer.digest
         if answer.coverage:
             self.coverage = merge(self.coverage, answer.coverage)
         if answer.spent:
@@ -184,23 +195,31 @@ class IsolatedTarget:
     def _start(self) -> _Process:
         ours, theirs = socket.socketpair()
         log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _Process.end
-        child: subprocess.Popen[bytes] | ForkedChild
         with theirs:
-            if self._nursery:
-                child = self._nursery.fork(theirs.fileno(), log.fileno())
-            else:
-                child = subprocess.Popen(
-                    [*self._under, sys.executable, "-m", "fuzz.campaign.worker", str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=[theirs.fileno()],
-                    env={**worker_environment(), **self._environment},
-                    start_new_session=True,
-                )
+            try:
+                child = self._child(theirs.fileno(), log)
+            except OSError as error:
+                ours.close()
+                log.close()
+                raise InfrastructureError(f"no process could be started for the target: {error}") from None
         process = _Process(child, Connection(ours.detach()), log)
-        process.connection.send_bytes(encode(Load(self.target, self.device, bool(self._under), self._sources)))
+        process.connection.send_bytes(
+            encode(Load(self.target, self.device, bool(self._under), self._sources, self._digests))
+        )
         return process
+
+    def _child(self, connection: int, log: IO[bytes]) -> subprocess.Popen[bytes] | ForkedChild:
+        if self._nursery:
+            return self._nursery.fork(connection, log.fileno())
+        return subprocess.Popen(
+            [*self._under, sys.executable, "-m", "fuzz.campaign.worker", str(connection)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[connection],
+            env={**worker_environment(), **self._environment},
+            start_new_session=True,
+        )
 
     def _load(self, process: _Process) -> Abilities:
         """Wait until a started process has loaded the target."""

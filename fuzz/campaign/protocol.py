@@ -16,12 +16,14 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     """Load a target. Answered by `Loaded` or `Refused`.
 
     `bare`: trials go without red zones and poison. `sources`: by path, texts that stand in for files (`Overlay`).
+    `digests`: say which bits came out.
     """
 
     target: str
     device: str
     bare: bool = False
     sources: dict[str, str] = {}
+    digests: bool = False
 
 
 class Try(msgspec.Struct, frozen=True, tag=True):
@@ -50,11 +52,12 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tried(msgspec.Struct, frozen=True, tag=True):
-    """What the trial found. `spent` says that the process cannot be used again."""
+    """What the trial found. `spent` says that the process cannot be used again, `digest` what bits came out."""
 
     verdict: Verdict
     spent: bool = False
     coverage: tuple[LineCoverage, ...] = ()
+    digest: str = ""
 
 
 class Stale(msgspec.Struct, frozen=True, tag=True):

@@ -82,6 +82,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
     import triton
 
     from fuzz.target import TargetError, load_target, reload_target
+    from fuzz.tensors import digest
     from fuzz.trial import run_trial, warm_up
 
     send(connection, Starting(str(device), versions_of(torch, triton)))
@@ -102,12 +103,19 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
                     continue
                 target = reloaded
             coverage: list[LineCoverage] = []
+            outputs: list[torch.Tensor] = []
             verdict = run_trial(
-                target, asked_case(message), device, bare=load.bare, blind=message.blind, coverage=coverage
+                target,
+                asked_case(message),
+                device,
+                bare=load.bare,
+                blind=message.blind,
+                coverage=coverage,
+                outputs=outputs,
             )
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
-            send(connection, Tried(verdict, spent, tuple(coverage)))
+            send(connection, Tried(verdict, spent, tuple(coverage), digest(outputs) if load.digests else ""))
     except TargetError as error:
         send(connection, Refused(str(error)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def unreached(blocks: list[Block], folder: Path) -> list[Block]:
     return [block for number, block in enumerate(blocks) if not (folder / str(number)).exists()]
 
 
-def is_among(line: int, blocks: list[Block]) -> bool:
+def is_among(line: int, blocks: Iterable[Block]) -> bool:
     """Return whether a line is in one of the blocks."""
     return any(block.first <= line <= block.last for block in blocks)
 

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from fuzz.campaign.isolation import IsolatedTarget, UsageError, worker_environme
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.plan import Plan
 from fuzz.case import Case, encode_case
+from fuzz.mutation.equivalents import Equivalent, reason
 from fuzz.mutation.mutant import Mutant
 from fuzz.mutation.reach import Block, blocks_in, instrumented, unreached
 from fuzz.mutation.subject import Subject
@@ -43,13 +44,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one mutant.
 
     Attributes:
-        status: `broken` raises for the simplest call there is: it does not compile, or nearly so.
+        status: `broken` raises for the simplest call there is: it does not compile, or nearly so. `equivalent`
+            survived, is listed as computing the same, and gives the same bits over the corpus.
         lane: The lane that saw it first.
         lanes: All lanes that see it in the case that killed it.
         cases: Trials until it was killed, or all that it survived.
         seconds: Likewise.
         case: The case that killed it, as JSON.
-        message: What that case gave.
+        message: What that case gave, or why the mutant is equivalent.
     """
 
     name: str
@@ -66,7 +68,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
-class WrongByItselfError(UsageError):
+class WrongByItselfError(Exception):
     """The kernel fails a case without any change."""
 
 
@@ -79,13 +81,18 @@ class Score:
         max_cases: Trials after which a mutant has survived.
         seed: With the mutant's name it decides the draws.
         jobs: Hunts at a time, each with one process of its own.
+        equivalents: Changes that are known to make no difference.
+        corpus: Cases for which those must give the same bits.
     """
 
     subject: Subject
     max_cases: int
     seed: int
     jobs: int
+    equivalents: Sequence[Equivalent] = ()
+    corpus: Sequence[Case] = ()
     _pristine_lock: threading.Lock = field(default_factory=threading.Lock)
+    _digests: dict[Case, str] = field(default_factory=dict)
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Score:
@@ -96,7 +103,7 @@ class Score:
         """
         self._nursery = Nursery(worker_environment())
         try:
-            self._pristine = IsolatedTarget(self.subject.target, "cpu", nursery=self._nursery)
+            self._pristine = IsolatedTarget(self.subject.target, "cpu", nursery=self._nursery, digests=True)
         except BaseException:
             self._nursery.__exit__(None, None, None)
             raise
@@ -163,13 +170,33 @@ class Score:
             try:
                 hunt.run()
             except UsageError as refused:
-                if isinstance(refused, WrongByItselfError):
-                    raise
                 # Python or Triton would not even import it.
                 return _result(mutant, status="broken", message=str(refused))
         seconds = round(time.monotonic() - started, 2)
-        result = found[0] if found else _result(mutant, status="survived")
+        result = found[0] if found else self._survived(mutant)
         return msgspec.structs.replace(result, cases=hunt.census.cases, seconds=seconds)
+
+    def _survived(self, mutant: Mutant) -> Result:
+        """Return what a mutant that no trial refused comes to: equivalent only if its bits are those of the kernel."""
+        why = reason(mutant, self.equivalents)
+        if why is None:
+            return _result(mutant, status="survived")
+        sources = {str(self.subject.path): mutant.text}
+        with IsolatedTarget(
+            self.subject.target, "cpu", sources=sources, nursery=self._nursery, digests=True
+        ) as isolated:
+            for case in self.corpus:
+                if isolated.abilities.promises(case) and not self._agree(isolated, case):
+                    return _result(mutant, status="survived", message=f"listed as equivalent, but not for {case!r}")
+        return _result(mutant, status="equivalent", message=why)
+
+    def _agree(self, isolated: IsolatedTarget, case: Case) -> bool:
+        isolated.run(case, _LIMIT_SECONDS)
+        with self._pristine_lock:
+            if case not in self._digests:
+                self._pristine.run(case, _LIMIT_SECONDS)
+                self._digests[case] = self._pristine.digest
+            return self._digests[case] == isolated.digest
 
     def _stop_with_all(self, hunt: Hunt, news: str) -> None:
         if self._stopped.is_set():

@@ -1,32 +1,77 @@
-"""The kill matrix as text, for a terminal."""
+"""The kill matrix as text, and what a terminal shows while it is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from types import TracebackType
 from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from fuzz.mutation.equivalents import one_line
 from fuzz.mutation.matrix import LANES, Row, row, rows
+from fuzz.mutation.record import Record
 from fuzz.mutation.score import Result
 from fuzz.verdict import Lane
 
 _SOURCE_WIDTH: Final = 60
+_PLAIN_SECONDS: Final = 15.0
 
 
-def matrix_text(results: Sequence[Result], unreached: Sequence[str]) -> str:
+class MutantProgress:
+    """Shows on stderr how far a score is: a bar on a terminal, otherwise a line now and then; survivors at once."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        columns = (TextColumn("mutants"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._console, transient=True) if self._console.is_terminal else None
+        self._task = self._bar.add_task("mutants") if self._bar else None
+        self._due = 0.0
+
+    def __enter__(self) -> MutantProgress:
+        """Start the bar, on a terminal."""
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, result: Result, done: int, total: int) -> None:
+        """Show one result, out of so many."""
+        if result.status == "survived":
+            change = f"{one_line(result.before)[:_SOURCE_WIDTH]} → {one_line(result.after)[:_SOURCE_WIDTH]}"
+            self._console.print(Text(f"survived: {result.name}, line {result.line}: {change}"))
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif time.monotonic() >= self._due:
+            self._due = time.monotonic() + _PLAIN_SECONDS
+            self._console.print(Text(f"{done} of {total} mutants"))
+
+
+def mutants_text(record: Record) -> str:
     """Return the table, what survived, and what no trial came to."""
+    results = record.results
     total = row("all", results)
     width = max(len(each.operator) for each in (*rows(results), total))
     lines = [_header(width), *[_line(each, width) for each in rows(results)], _line(total, width)]
-    lines += ["", f"{'no other lane sees it':{width}}  {'':41}{_by_lane(total.alone)}", "", _score(total)]
+    lines += [f"{'no other lane sees it':{width + 46}}{_by_lane(total.alone)}", "", *_score(total)]
     for result in results:
         if result.status == "survived":
-            lines += ["", f"survived: {result.name}, line {result.line}, {result.cases} cases", *_change(result)]
+            words = f": {result.message}" if result.message else ""
+            lines += ["", f"survived: {result.name}, line {result.line}, {result.cases} cases{words}", *_change(result)]
     for result in results:
         if result.status == "equivalent":
-            lines += ["", f"equivalent: {result.name}, line {result.line}: {result.message}", *_change(result)]
-    if unreached:
-        lines += ["", f"not mutated, because no trial comes there: {', '.join(unreached)}"]
+            lines += ["", f"the same: {result.name}, line {result.line}: {result.message}", *_change(result)]
+    for kernel in record.kernels:
+        if kernel.unreached:
+            lines += ["", f"no trial comes to all of these in {kernel.file}: {', '.join(kernel.unreached)}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -45,11 +90,14 @@ def _by_lane(counts: dict[Lane, int]) -> str:
     return "".join(f"{counts[lane] or '·':>10}" for lane in LANES)
 
 
-def _score(total: Row) -> str:
+def _score(total: Row) -> list[str]:
     counted = total.killed + total.survived
-    share = f"{100 * total.killed / counted:.1f} %" if counted else "none"
-    killed = f"{total.killed} of {counted} killed ({share}); {total.equivalent} compute the same, {total.broken} do not run"
-    return f"{killed} · cases until killed: median {total.median:g}, 95 % within {total.most}"
+    share = f" ({100 * total.killed / counted:.1f} %)" if counted else ""
+    return [
+        f"{total.killed} of {counted} mutants killed{share}",
+        f"{total.equivalent} more compute the same, {total.broken} do not run",
+        f"cases until killed: median {total.median:g}, 95 % within {total.most}",
+    ]
 
 
 def _change(result: Result) -> list[str]:

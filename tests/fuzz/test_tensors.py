@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import resource
 from typing import get_args
 
 import msgspec
@@ -232,6 +233,60 @@ def test_an_empty_batch_is_all_poison() -> None:
         assert operand.tensor.shape == (0, 2, 3, 3)
         assert bool(operand.parts[0].storage.isnan().all())
         assert operand.damage() == ""
+
+
+# Offsets that do not fit in 32 bits, in memory of which only the parts around elements are there.
+
+FAR_CASES = [
+    Case(n=3, c_in=2, h=4, w=5, x_layout=Layout(far=True)),
+    Case(n=2, c_in=2, h=4, w=5, x_layout=Layout(order=(3, 2, 1, 0), far=True), dtype="bfloat16"),
+    Case(n=1, c_in=7, h=2, w=2, x_layout=Layout(order=(1, 3, 0, 2), far=True), dtype="float64"),
+    Case(n=0, c_in=5, x_layout=Layout(far=True)),
+    Case(n=65, h=2, x_layout=Layout(far=True), dtype="float16"),
+    Case(n=3, c_in=4, h=2, w=2, x_layout=Layout(far=True, expand=(0,), offset=3, step=(1, 1, 2, 1))),
+]
+
+
+@pytest.mark.parametrize("case", FAR_CASES)
+@pytest.mark.parametrize("poison", POISONS)
+def test_far_elements_are_where_32_bits_do_not_reach(case: Case, poison: Poison) -> None:
+    near = msgspec.structs.replace(case, x_layout=CONTIGUOUS)
+    for name, operand in build(case, poison=poison, device=CPU).items():
+        if name != "x":
+            continue
+        if case.x_shape[0] and not case.x_layout.expand:
+            expected = build(near, poison=poison, device=CPU)["x"].tensor
+            assert torch.equal(bits(operand.tensor), bits(expected)), "the numbers depend on the layout"
+        last = sum((size - 1) * stride for size, stride in zip(case.x_shape, operand.tensor.stride(), strict=True))
+        assert last >= 2**31 or case.n == 0
+        assert all(stride < 2**31 for stride in operand.tensor.stride()), "such a stride is 64 bits wide by itself"
+        assert sum(int(part.element.sum()) for part in operand.parts) == operand.stored.numel()
+        for part in operand.parts:
+            outside = part.storage[~part.element]
+            assert bool((outside.isnan() if poison == "nan" else outside == FINITE_POISON).all())
+            assert part.storage.numel() >= 2 * RED_ZONE
+
+
+@pytest.mark.parametrize("place", [0, RED_ZONE - 1, RED_ZONE, -1])
+def test_damage_to_any_part_is_found(place: int) -> None:
+    operand = build(FAR_CASES[0], poison="finite", device=CPU)["x"]
+    assert operand.damage() == ""
+    for part in operand.parts:
+        kept = part.storage[place].item()
+        part.storage[place] = 3.0
+        assert any(operand.changed())
+        assert operand.damage() == ("elements" if place == RED_ZONE else "surroundings")
+        part.storage[place] = kept
+        assert operand.damage() == ""
+
+
+def test_far_memory_is_not_touched() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    operands = [build(case, poison="nan", device=CPU) for case in FAR_CASES]
+    assert all(
+        operand["x"].tensor.untyped_storage().nbytes() > 2**31 for operand in operands if operand["x"].stored.numel()
+    )
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20, "gigabytes were touched"
 
 
 # Damage is found byte by byte, and told apart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from everything import EVERYTHING
 
 from fuzz.campaign.drawing import draw_cases
@@ -34,6 +35,20 @@ def test_draws_are_independent() -> None:
 def test_one_seed_gives_the_same_draws() -> None:
     assert drawn(2) == drawn(2)
     assert not set(drawn(2)) & set(drawn(3)) - {Case()}
+
+
+def test_what_a_trial_raises_is_raised_as_it_is() -> None:
+    """Hypothesis would try the case once more, and call what does not happen again flaky."""
+    tried: list[Case] = []
+
+    def once(case: Case) -> None:
+        tried.append(case)
+        if len(tried) == 1:
+            raise RuntimeError("the machine is out of order")
+
+    with pytest.raises(RuntimeError, match="out of order"):
+        draw_cases(cases(EVERYTHING), 1, DRAWS, once)
+    assert len(tried) == 1
 
 
 def test_climbing_comes_back_to_what_scored_high() -> None:

@@ -1,0 +1,120 @@
+"""`python -m fuzz mutants`: from what a user asks for to a `Record`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fuzz.campaign.isolation import InfrastructureError, UsageError
+from fuzz.campaign.store import read_cases
+from fuzz.circumstances import circumstances
+from fuzz.mutation.equivalents import built_in_equivalents, read_equivalents
+from fuzz.mutation.mutant import Mutant
+from fuzz.mutation.reach import Block
+from fuzz.mutation.record import KernelScore, Record, write_record
+from fuzz.mutation.score import Result, Score
+from fuzz.mutation.selection import every_mutant, named, reached, sample
+from fuzz.mutation.subject import Subject, subject_of
+
+__all__ = ["BUILT_IN_TARGETS", "Wish", "measure", "write_record"]
+
+BUILT_IN_TARGETS: Final = ("fused", "two-pass")
+
+# Told of each result, and of how many there are and will be.
+Notify = Callable[[Result, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asked for.
+
+    Attributes:
+        targets: Whose files are mutated.
+        only: Names of mutants, or what they begin with; all if empty.
+        max_cases: Trials after which a mutant has survived.
+        sample: How many mutants to choose from all kernels together, or None for all.
+        seed: Decides the draws and the sample.
+        jobs: Hunts at a time.
+        equivalents: A file with changes that make no difference, besides those of the built-in kernels.
+        corpus: The folder of cases for which equivalent mutants must give the same bits.
+    """
+
+    targets: tuple[str, ...]
+    only: tuple[str, ...]
+    max_cases: int
+    sample: int | None
+    seed: int
+    jobs: int
+    equivalents: Path | None
+    corpus: Path
+
+
+def measure(wish: Wish, notify: Notify) -> Record:
+    """Hunt the mutants that a user asks for, and return what became of them.
+
+    Raises:
+        UsageError: A target cannot be loaded, a file cannot be read, or no mutant has such a name.
+        WrongByItselfError: A target fails a case without any change.
+        InfrastructureError: No mutant could be hunted.
+    """
+    started = time.monotonic()
+    equivalents = built_in_equivalents() + (read_equivalents(wish.equivalents) if wish.equivalents else [])
+    corpus = [case for _, case in read_cases(sorted(wish.corpus.glob("*.json")))]
+    chosen = _chosen(wish)
+    total, kernels = sum(len(mutants) for _, mutants in chosen), []
+    done = 0
+    for subject, mutants in chosen:
+        results = []
+        with Score(subject, wish.max_cases, wish.seed, wish.jobs, equivalents, corpus) as score:
+            unreached = score.unreached()
+            hunted = reached(mutants, unreached)
+            total -= len(mutants) - len(hunted)
+            for result in score.results(hunted):
+                results.append(result)
+                done += 1
+                notify(result, done, total)
+        order = {mutant.name: place for place, mutant in enumerate(hunted)}
+        results.sort(key=lambda result: order[result.name])
+        kernels.append(
+            KernelScore(
+                target=subject.target,
+                file=subject.path.name,
+                unreached=_functions(unreached),
+                results=tuple(results),
+            )
+        )
+    if not done:
+        raise InfrastructureError("no mutant was hunted: no trial comes to the lines that they change")
+    return Record(
+        circumstances=circumstances("cpu"),
+        seed=wish.seed,
+        max_cases=wish.max_cases,
+        jobs=wish.jobs,
+        seconds=round(time.monotonic() - started, 1),
+        kernels=tuple(kernels),
+    )
+
+
+def _chosen(wish: Wish) -> list[tuple[Subject, list[Mutant]]]:
+    """Return the mutants of each target that are to be hunted, reached or not."""
+    subjects = [subject_of(target) for target in wish.targets]
+    every = [(subject, mutant) for subject in subjects for mutant in every_mutant(subject)]
+    for name in wish.only:
+        if not named((mutant for _, mutant in every), (name,)):
+            raise UsageError(f"--only {name}: no mutant has a name that begins so")
+    wanted = set(map(id, named((mutant for _, mutant in every), wish.only)))
+    left = [(subject, mutant) for subject, mutant in every if id(mutant) in wanted]
+    if not left:
+        raise UsageError(f"target {', '.join(wish.targets)}: there is nothing in it that could be mutated")
+    if wish.sample is not None:
+        left = sample(left, wish.sample, wish.seed)
+    by_subject = [(subject, [mutant for owner, mutant in left if owner is subject]) for subject in subjects]
+    return [(subject, mutants) for subject, mutants in by_subject if mutants]
+
+
+def _functions(unreached: Iterable[Block]) -> tuple[str, ...]:
+    """Return the functions that no trial comes to, or some part of them."""
+    return tuple(dict.fromkeys(block.function for block in unreached))
