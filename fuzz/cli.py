@@ -148,12 +148,13 @@ def mutants(
 ) -> int:
     """Plant bugs in a kernel, one at a time, and hunt each: a score for the suite."""
     # It takes half a second to import, which the other commands need not wait for.
-    from fuzz.mutation import command as mutation
+    from fuzz.mutation.command import BUILT_IN_TARGETS, Wish, measure
+    from fuzz.mutation.record import write_record
     from fuzz.mutation.score import WrongByItselfError
     from fuzz.report.mutants import MutantProgress, mutants_text
 
-    wish = mutation.Wish(
-        targets=tuple(map(_resolved, target)) or mutation.BUILT_IN_TARGETS,
+    wish = Wish(
+        targets=tuple(map(_resolved, target)) or BUILT_IN_TARGETS,
         only=only,
         max_cases=max_cases,
         sample=sample,
@@ -164,11 +165,11 @@ def mutants(
     )
     try:
         with MutantProgress() as progress:
-            record = mutation.measure(wish, progress)
+            record = measure(wish, progress)
     except WrongByItselfError as error:
         return _complain(str(error), 1)
     if json_file:
-        write(json_file, mutation.write_record(record))
+        write(json_file, write_record(record))
     print(mutants_text(record), end="")
     return 1 if any(result.status == "survived" for result in record.results) else 0
 

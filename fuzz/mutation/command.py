@@ -14,12 +14,10 @@ from fuzz.circumstances import circumstances
 from fuzz.mutation.equivalents import built_in_equivalents, read_equivalents
 from fuzz.mutation.mutant import Mutant
 from fuzz.mutation.reach import Block
-from fuzz.mutation.record import KernelScore, Record, write_record
+from fuzz.mutation.record import KernelScore, Record
 from fuzz.mutation.score import Result, Score
 from fuzz.mutation.selection import every_mutant, named, reached, sample
 from fuzz.mutation.subject import Subject, subject_of
-
-__all__ = ["BUILT_IN_TARGETS", "Wish", "measure", "write_record"]
 
 BUILT_IN_TARGETS: Final = ("fused", "two-pass")
 
