@@ -13,7 +13,7 @@ from fuzz.campaign.store import read_cases
 from fuzz.circumstances import circumstances
 from fuzz.mutation.equivalents import built_in_equivalents, read_equivalents
 from fuzz.mutation.mutant import Mutant
-from fuzz.mutation.reach import Block
+from fuzz.mutation.reach import Statement
 from fuzz.mutation.record import KernelScore, Record
 from fuzz.mutation.score import Result, Score
 from fuzz.mutation.selection import every_mutant, named, reached, sample
@@ -113,6 +113,6 @@ def _chosen(wish: Wish) -> list[tuple[Subject, list[Mutant]]]:
     return [(subject, mutants) for subject, mutants in by_subject if mutants]
 
 
-def _functions(unreached: Iterable[Block]) -> tuple[str, ...]:
+def _functions(unreached: Iterable[Statement]) -> tuple[str, ...]:
     """Return the functions that no trial comes to, or some part of them."""
-    return tuple(dict.fromkeys(block.function for block in unreached))
+    return tuple(dict.fromkeys(statement.function for statement in unreached))

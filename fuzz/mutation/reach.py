@@ -11,13 +11,13 @@ _BLOCKS = ("body", "orelse", "finalbody")
 
 
 @dataclass(frozen=True)
-class Block:
-    """Statements of one function that run one after the other.
+class Statement:
+    """A statement of a function, which begins on a line of its own.
 
     Attributes:
-        function: The name of the innermost function around them.
-        first: The line that the first one begins on.
-        last: The line that the last one ends on.
+        function: The name of the innermost function around it.
+        first: The line that it begins on.
+        last: The line that it ends on; what is inside it counts, too.
     """
 
     function: str
@@ -25,52 +25,56 @@ class Block:
     last: int
 
 
-def blocks_in(text: str) -> list[Block]:
-    """Return the blocks of every function that is not under `triton.jit`, outer ones before inner ones."""
-    return list(_blocks(ast.parse(text), ""))
+def statements_in(text: str) -> list[Statement]:
+    """Return the statements of every function that is not under `triton.jit`."""
+    return list(_statements(ast.parse(text), ""))
 
 
-def instrumented(text: str, blocks: list[Block], folder: Path) -> str:
-    """Return the text with a first statement in every block that leaves a file of the block's number in a folder."""
+def instrumented(text: str, statements: list[Statement], folder: Path) -> str:
+    """Return the text with a line before every statement that leaves a file of the statement's number in a folder."""
     lines = text.splitlines(keepends=True)
-    for number, block in sorted(enumerate(blocks), key=lambda item: item[1].first, reverse=True):
-        first = lines[block.first - 1]
+    for number, statement in sorted(enumerate(statements), key=lambda item: item[1].first, reverse=True):
+        first = lines[statement.first - 1]
         indent = first[: len(first) - len(first.lstrip())]
-        lines.insert(block.first - 1, f"{indent}open({str(folder / str(number))!r}, 'a').close()\n")
+        lines.insert(statement.first - 1, f"{indent}open({str(folder / str(number))!r}, 'a').close()\n")
     return "".join(lines)
 
 
-def unreached(blocks: list[Block], folder: Path) -> list[Block]:
-    """Return the blocks that an instrumented text left no file of."""
-    return [block for number, block in enumerate(blocks) if not (folder / str(number)).exists()]
+def unreached(statements: list[Statement], folder: Path) -> list[Statement]:
+    """Return the statements that an instrumented text left no file of."""
+    return [statement for number, statement in enumerate(statements) if not (folder / str(number)).exists()]
 
 
-def is_among(line: int, blocks: Iterable[Block]) -> bool:
-    """Return whether a line is in one of the blocks."""
-    return any(block.first <= line <= block.last for block in blocks)
+def is_among(line: int, statements: Iterable[Statement]) -> bool:
+    """Return whether a line is in one of the statements."""
+    return any(statement.first <= line <= statement.last for statement in statements)
 
 
-def _blocks(node: ast.AST, function: str) -> Iterator[Block]:
+def _statements(node: ast.AST, function: str) -> Iterator[Statement]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef):
             if any(_is_jit(decorator) for decorator in child.decorator_list):
                 continue
             yield from _own(child, child.name)
-            yield from _blocks(child, child.name)
+            yield from _statements(child, child.name)
         else:
             if function:
                 yield from _own(child, function)
-            yield from _blocks(child, function)
+            yield from _statements(child, function)
 
 
-def _own(node: ast.AST, function: str) -> Iterator[Block]:
+def _own(node: ast.AST, function: str) -> Iterator[Statement]:
     for name in _BLOCKS:
-        statements = getattr(node, name, None)
-        if isinstance(statements, list) and statements and not _is_elif(node, statements[0]):
-            first = min(part.lineno for part in (statements[0], *getattr(statements[0], "decorator_list", ())))
-            # One on the line of its `if` has no place for another statement; it counts as part of the block around.
-            if first > getattr(node, "lineno", 0):
-                yield Block(function, first, statements[-1].end_lineno)
+        inside = getattr(node, name, None)
+        if not isinstance(inside, list) or not inside or _is_elif(node, inside[0]):
+            continue
+        before = getattr(node, "lineno", 0)
+        for each in inside:
+            first = min(part.lineno for part in (each, *getattr(each, "decorator_list", ())))
+            # One on the line of its `if`, or behind a semicolon, has no place before it; it counts as part of those.
+            if first > before:
+                yield Statement(function, first, each.end_lineno)
+            before = each.end_lineno
 
 
 def _is_elif(node: ast.AST, first: ast.stmt) -> bool:

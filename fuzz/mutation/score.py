@@ -25,7 +25,7 @@ from fuzz.campaign.plan import Plan
 from fuzz.case import Case, encode_case
 from fuzz.mutation.equivalents import Equivalent, reason
 from fuzz.mutation.mutant import Mutant
-from fuzz.mutation.reach import Block, blocks_in, instrumented, unreached
+from fuzz.mutation.reach import Statement, instrumented, statements_in, unreached
 from fuzz.mutation.subject import Subject
 from fuzz.verdict import Lane, Verdict
 
@@ -120,15 +120,15 @@ class Score:
         """Versions of torch and triton that the kernel runs on."""
         return self._pristine.versions
 
-    def unreached(self) -> list[Block]:
+    def unreached(self) -> list[Statement]:
         """Return the parts of the kernel's host code that no trial comes to."""
-        blocks = blocks_in(self.subject.text)
+        statements = statements_in(self.subject.text)
         with tempfile.TemporaryDirectory() as folder:
-            text = instrumented(self.subject.text, blocks, Path(folder))
+            text = instrumented(self.subject.text, statements, Path(folder))
             with tempfile.TemporaryDirectory() as out:
                 hunt = Hunt(self._plan(text, "reach", _REACH_CASES, Path(out)), nursery=self._nursery)
                 hunt.run()
-            return unreached(blocks, Path(folder))
+            return unreached(statements, Path(folder))
 
     def results(self, mutants: Iterable[Mutant]) -> Iterator[Result]:
         """Hunt mutants, and yield what became of each as it is known.

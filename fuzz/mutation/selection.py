@@ -11,7 +11,7 @@ import libcst as cst
 from fuzz.campaign.isolation import UsageError
 from fuzz.mutation.catalogue import bugs_of
 from fuzz.mutation.mutant import Mutant, mutants_of
-from fuzz.mutation.reach import Block, is_among
+from fuzz.mutation.reach import Statement, is_among
 from fuzz.mutation.subject import Subject
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def named(mutants: Iterable[Mutant], names: Sequence[str]) -> list[Mutant]:
     return [mutant for mutant in mutants if not names or mutant.name.startswith(tuple(names))]
 
 
-def reached(mutants: Iterable[Mutant], unreached: Sequence[Block]) -> list[Mutant]:
+def reached(mutants: Iterable[Mutant], unreached: Sequence[Statement]) -> list[Mutant]:
     """Return the mutants in lines that trials come to."""
     return [mutant for mutant in mutants if not is_among(mutant.line, unreached)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from fuzz.mutation.reach import blocks_in, instrumented, is_among, unreached
+from fuzz.mutation.reach import instrumented, is_among, statements_in, unreached
 
 SOURCE = textwrap.dedent(
     '''
@@ -50,13 +50,13 @@ SOURCE = textwrap.dedent(
 
 
 def test_what_does_not_run_is_unreached(tmp_path: Path) -> None:
-    blocks = blocks_in(SOURCE)
+    statements = statements_in(SOURCE)
     space: dict[str, object] = {}
     source = SOURCE.replace("@triton.jit\n", "")
-    exec(instrumented(source, blocks_in(source), tmp_path), space)
+    exec(instrumented(source, statements_in(source), tmp_path), space)
     assert space["outer"](3) == 5  # type: ignore[operator]  # a function
     assert space["Model"]().forward() == 2  # type: ignore[operator]  # a class
-    left = {(block.function, block.first) for block in unreached(blocks, tmp_path)}
+    left = {(statement.function, statement.first) for statement in unreached(statements, tmp_path)}
     lines = SOURCE.splitlines()
     assert {(name, lines[first - 1].strip()) for name, first in left} == {
         ("never", "return n"),
@@ -67,10 +67,10 @@ def test_what_does_not_run_is_unreached(tmp_path: Path) -> None:
     }
 
 
-def test_a_kernel_has_no_blocks() -> None:
-    assert all(block.function != "kernel" for block in blocks_in(SOURCE))
+def test_a_kernel_has_no_statements() -> None:
+    assert all(statement.function != "kernel" for statement in statements_in(SOURCE))
 
 
-def test_lines_belong_to_the_blocks_around_them() -> None:
-    blocks = [block for block in blocks_in(SOURCE) if block.function == "never"]
-    assert [is_among(line, blocks) for line in (3, 4, 5)] == [False, True, False]
+def test_lines_belong_to_the_statements_around_them() -> None:
+    statements = [statement for statement in statements_in(SOURCE) if statement.function == "never"]
+    assert [is_among(line, statements) for line in (3, 4, 5)] == [False, True, False]

@@ -95,7 +95,7 @@ def test_parts_that_no_trial_comes_to_are_named() -> None:
     subject = subject_of("fused")
     with Score(subject, 10, 0, 2) as scoring:
         unreached = scoring.unreached()
-    functions = {block.function for block in unreached}
+    functions = {statement.function for statement in unreached}
     assert {"gradients", "save_inputs"} <= functions, "nothing asks for gradients"
     left = reached(mutants_of(subject.text), unreached)
     assert {mutant.function for mutant in left}.isdisjoint({"gradients", "save_inputs"})
