@@ -77,7 +77,7 @@ def page(record: Record, protocol: dict[str, Any], accepted: dict[str, Counter[s
 def _head(record: Record) -> list[str]:
     total = row("all", record.results)
     versions = ", ".join(f"{name} {version}" for name, version in record.circumstances["versions"].items())
-    machine = record.circumstances["machine"]
+    machine, counted = record.circumstances["machine"], total.killed + total.survived
     return [
         "# Mutants",
         "",
@@ -85,8 +85,8 @@ def _head(record: Record) -> list[str]:
         "editing this file.",
         "",
         f"{total.made} wrong changes to `fused/conv_scale_min.py` and `fused/two_pass.py` were hunted one at a time,",
-        f"each for at most {record.max_cases} cases. {total.broken} do not run at all. Of the others {total.equivalent}",
-        f"compute the same, which is said below for each, and **{total.killed} of {total.killed + total.survived} were",
+        f"each for at most {record.max_cases} cases. {total.broken} do not run at all. Of the others",
+        f"{total.equivalent} compute the same, which is said below for each, and **{total.killed} of {counted} were",
         f"killed**: half of them within {total.median:g} cases, 95 % within {total.most}. The whole took",
         f"{record.seconds / 60:.1f} minutes on {machine['cores']} cores of {machine['processor']} ({versions}).",
         "",
@@ -122,7 +122,7 @@ def _lanes(record: Record) -> list[str]:
         "## By lane",
         "",
         "`first`: it refused the mutant first. `sees`: it refuses the case that killed the mutant, where the lanes",
-        "before it are blind. `alone`: no other lane refuses that case. [correctness.md](correctness.md) describes them.",
+        "before it are blind. `alone`: no other lane refuses that case. [correctness.md](correctness.md) has them all.",
         "",
         "| lane | first | sees | alone |",
         "| --- | --- | --- | --- |",

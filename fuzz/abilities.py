@@ -22,6 +22,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: A module owns its parameters, so their memory layout is not ours to choose.
         convolution_options: Takes stride, padding, dilation and groups.
+        same_padding: Takes "same" for the padding.
         optional_bias: Takes None for the bias; others receive zeros.
         precision: Takes `precision=None`, or the name of a precision.
         configs: Names of its launch configurations, for targets that take `config=None`.
@@ -35,6 +36,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: Literal["module", "function"]
     convolution_options: bool = False
+    same_padding: bool = False
     optional_bias: bool = False
     precision: bool = False
     configs: tuple[str, ...] = ()
@@ -72,8 +74,10 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     def why_not(self, case: Case) -> str:
         """Return why the target's signature cannot express the case; empty where it can."""
         plain = case.stride == case.dilation == (1, 1) and case.padding == (0, 0) and case.groups == 1
-        if not self.convolution_options and not plain:
+        if not self.convolution_options and not (plain and not case.same):
             return "the target takes no stride, padding, dilation or groups"
+        if case.same and not self.same_padding:
+            return "the target takes no padding='same'"
         if self.kind == "module" and (case.weight_layout, case.bias_layout) != (CONTIGUOUS, CONTIGUOUS):
             return "a module owns its parameters: their memory layout cannot be chosen"
         return ""

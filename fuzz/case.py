@@ -40,6 +40,7 @@ Family = Literal[
     "huge",
     "subnormal_weight",
     "huge_weight",
+    "zeros",
 ]
 
 # What came before the call that is judged, in the same process and on the same module (`fuzz.earlier`).
@@ -90,6 +91,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     `x [n, c_in, h, w]`, `weight [c_out, c_in/groups, kh, kw]`, `bias [c_out]` or none, `scale` a float.
 
     Attributes:
+        same: Whether the padding is PyTorch's "same": as many zeros as make the output as large as x, the odd one below
+            and right. It stands in place of `padding`, and needs stride 1.
         precision: How float32 products are judged: `ieee`, `tf32`, or `default`, which is what PyTorch itself would do
             on the device.
         config: Name of a launch configuration, for targets that have named ones.
@@ -109,6 +112,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kw: int = 1
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    same: bool = False
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     bias: bool = False
@@ -142,9 +146,23 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def out_size(self) -> tuple[int, int]:
         """Height and width of the output, as in `torch.nn.Conv2d`; below 1 where PyTorch rejects the case."""
-        sizes = zip((self.h, self.w), (self.kh, self.kw), self.stride, self.padding, self.dilation, strict=True)
-        height, width = ((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in sizes)
+        above, left, below, right = self.sides
+        sizes = zip((self.h + above + below, self.w + left + right), self.window, self.stride, strict=True)
+        height, width = ((size - window) // step + 1 for size, window, step in sizes)
         return height, width
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of what one output value sees of the padded x."""
+        return self.dilation[0] * (self.kh - 1) + 1, self.dilation[1] * (self.kw - 1) + 1
+
+    @property
+    def sides(self) -> tuple[int, int, int, int]:
+        """Rows and columns of zeros above, left, below and right."""
+        if not self.same:
+            return *self.padding, *self.padding
+        above, left = ((size - 1) // 2 for size in self.window)
+        return above, left, self.window[0] - 1 - above, self.window[1] - 1 - left
 
     @property
     def reduction_length(self) -> int:
@@ -261,6 +279,8 @@ def _check(case: Case) -> None:
     for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
         for value in getattr(case, name):
             within(name, value, least, _MAX_OPTION)
+    if case.same and (case.stride, case.padding) != ((1, 1), (0, 0)):
+        raise CaseError(f"same=True needs stride (1, 1) and padding (0, 0), got {case.stride} and {case.padding}")
     for name in ("c_in", "c_out"):
         if getattr(case, name) % case.groups:
             raise CaseError(f"{name}={getattr(case, name)} must be a multiple of groups={case.groups}")

@@ -83,9 +83,8 @@ def _without_extremes(case: Case) -> Case:
 
 
 def _smallest_image(case: Case) -> Case:
-    sizes = zip((case.kh, case.kw), case.padding, case.dilation, strict=True)
-    h, w = (max(1, dilation * (kernel - 1) + 1 - 2 * padding) for kernel, padding, dilation in sizes)
-    return replace(case, h=h, w=w)
+    above, left, below, right = case.sides
+    return replace(case, h=max(1, case.window[0] - above - below), w=max(1, case.window[1] - left - right))
 
 
 EXTREME_VALUES: Final = Facet("special or extreme values", _has_extremes, _without_extremes)
@@ -97,7 +96,7 @@ FACETS: Final[tuple[Facet, ...]] = (
     _field("config", "config", None),
     Facet("empty batch", lambda case: case.n == 0, lambda case: replace(case, n=1)),
     _field("stride", "stride", (1, 1)),
-    _field("padding", "padding", (0, 0)),
+    Facet("padding", lambda case: any(case.sides), lambda case: replace(case, padding=(0, 0), same=False)),
     _field("dilation", "dilation", (1, 1)),
     _field("groups", "groups", 1),
     EARLIER_CALLS,

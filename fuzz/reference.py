@@ -64,6 +64,9 @@ def convolve(case: Case, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
     Raises:
         RejectedError: PyTorch does not accept these shapes.
     """
+    if case.same:
+        # Not padding="same", for which PyTorch pads as well, and warns of it.
+        x = pad(x, _sides(case))
     try:
         return conv2d(x, weight, bias, case.stride, case.padding, case.dilation, case.groups)
     except RuntimeError as error:
@@ -122,6 +125,11 @@ def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor
 
 def _padding_meets(case: Case, x: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """Where a tap of the chosen weights falls on padding: PyTorch's own backends differ on what 0·inf gives there."""
-    rows, columns = case.padding
-    border = pad(torch.zeros_like(x), (columns, columns, rows, rows), value=1.0)
+    border = pad(torch.zeros_like(x), _sides(case), value=1.0)
     return conv2d(border, chosen.double(), None, case.stride, 0, case.dilation, case.groups) > 0
+
+
+def _sides(case: Case) -> tuple[int, int, int, int]:
+    """Return the padding as `torch.nn.functional.pad` takes it: left, right, above, below."""
+    above, left, below, right = case.sides
+    return left, right, above, below

@@ -136,13 +136,12 @@ def _one_image(call: _Call) -> Twin | None:
 def _crop(call: _Call) -> Twin | None:
     """Cut x off below and right: positions whose window lies in what is left must not change."""
     case = call.case
-    windows = [step * (kernel - 1) + 1 for step, kernel in zip(case.dilation, (case.kh, case.kw), strict=True)]
-    h, w = (max(window, size * 2 // 3) for window, size in zip(windows, (case.h, case.w), strict=True))
+    h, w = (max(window, size * 2 // 3) for window, size in zip(case.window, (case.h, case.w), strict=True))
     if (h, w) == (case.h, case.w) or h > case.h or w > case.w:
         return None
     rows, columns = (
-        (size + pad_ - window) // step + 1
-        for size, window, step, pad_ in zip((h, w), windows, case.stride, case.padding, strict=True)
+        (size + before - window) // step + 1
+        for size, window, step, before in zip((h, w), case.window, case.stride, case.sides[:2], strict=True)
     )
 
     def inside(out: torch.Tensor) -> torch.Tensor:
@@ -153,11 +152,11 @@ def _crop(call: _Call) -> Twin | None:
 
 def _explicit_padding(call: _Call) -> Twin | None:
     """Zeros in x instead of `padding`; where the weight is not finite, implicit zeros may mean something else."""
-    rows, columns = call.case.padding
-    if call.case.padding == (0, 0) or not bool(call.weight.isfinite().all()):
+    above, left, below, right = call.case.sides
+    if not any(call.case.sides) or not bool(call.weight.isfinite().all()):
         return None
-    sizes = {"h": call.case.h + 2 * rows, "w": call.case.w + 2 * columns, "padding": (0, 0)}
-    return call.twin(changes=sizes, x=pad(call.x, (columns, columns, rows, rows)))
+    sizes = {"h": call.case.h + above + below, "w": call.case.w + left + right, "padding": (0, 0), "same": False}
+    return call.twin(changes=sizes, x=pad(call.x, (left, right, above, below)))
 
 
 def _scale_times_power_of_two(call: _Call) -> Twin | None:

@@ -232,6 +232,9 @@ def _simpler_choices(case: Case) -> Iterator[dict[str, Any]]:
         # Numbers that are simpler may need the other sign.
         yield {"scale": -case.scale}
         yield {"scale": -case.scale, "values": SIMPLEST.values}
+    if case.same:
+        yield {"same": False}
+        yield {"same": False, "padding": case.sides[:2]}
     if case.bias:
         yield {"bias": False, "bias_layout": CONTIGUOUS}
     for name in ("precision", "config"):

@@ -165,6 +165,7 @@ def cases(
             one_of(_DILATIONS),
             one_of(_GROUPS),
         )
+    same = abilities.same_padding and stride == (1, 1) and padding == (0, 0) and one_in(6)
     sizes = {name: one_of(choices) for name, choices in _SIZES.items()}
     if kept:
         if one_in(3):
@@ -185,21 +186,26 @@ def cases(
     owned = abilities.kind == "module"
     x_layout = draw(layouts(4)) if one_in(3) else CONTIGUOUS
     weight_layout = draw(layouts(4)) if not owned and one_in(4) else CONTIGUOUS
+    bias_layout = draw(layouts(1)) if not owned and bias and one_in(4) else CONTIGUOUS
     if abilities.far and one_in(8):
-        if one_in(2):
+        far = one_of(("x", "weight", "bias") if bias and groups * sizes["c_out"] > 2 else ("x", "weight"))
+        if far == "x":
             x_layout = draw(far_layouts((sizes["batch"], groups * sizes["c_in"], sizes["rows"], sizes["columns"])))
-        else:
+        elif far == "weight":
             weight_layout = draw(far_layouts((groups * sizes["c_out"], sizes["c_in"], kh, kw)))
+        else:
+            bias_layout = Layout(far=True)
     return Case(
         n=0 if one_in(25) else sizes["batch"],
         c_in=groups * sizes["c_in"],
-        h=_input_extent(sizes["rows"], kh, stride[0], padding[0], dilation[0]),
-        w=_input_extent(sizes["columns"], kw, stride[1], padding[1], dilation[1]),
+        h=max(1, sizes["rows"]) if same else _input_extent(sizes["rows"], kh, stride[0], padding[0], dilation[0]),
+        w=sizes["columns"] if same else _input_extent(sizes["columns"], kw, stride[1], padding[1], dilation[1]),
         c_out=groups * sizes["c_out"],
         kh=kh,
         kw=kw,
         stride=stride,
         padding=padding,
+        same=same,
         dilation=dilation,
         groups=groups,
         bias=bias,
@@ -209,7 +215,7 @@ def cases(
         config=config,
         x_layout=x_layout,
         weight_layout=weight_layout,
-        bias_layout=draw(layouts(1)) if not owned and bias and one_in(4) else CONTIGUOUS,
+        bias_layout=bias_layout,
         values=one_of(_TELLING_CHANNELS if kept == "c_out" and one_in(2) else FAMILIES),
         specials=draw(sprinkles()) if one_in(4) else (),
         earlier=earlier,

@@ -23,7 +23,8 @@ from fuzz.case import Case
 from fuzz.interpreter import is_interpreting
 
 _DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
-_CONVOLUTION_OPTIONS: Final = ("stride", "padding", "dilation", "groups")
+_PAIRS: Final = ("stride", "padding", "dilation")
+_CONVOLUTION_OPTIONS: Final = (*_PAIRS, "groups")
 _MODULE_SIGNATURE: Final = "(in_channels, out_channels, kernel_size, scale_factor)"
 
 
@@ -150,6 +151,11 @@ def _function_target(name: str, function: Callable[..., Any], module: ModuleType
         options: dict[str, Any] = {}
         if abilities.convolution_options:
             options.update({option: getattr(case, option) for option in _CONVOLUTION_OPTIONS})
+        if built_in and abilities.convolution_options and case.seed % 2:
+            # PyTorch takes an int for two equal ones, and so do the kernels that promise what PyTorch does.
+            options.update({name: options[name][0] for name in _PAIRS if len({*options[name]}) == 1})
+        if case.same:
+            options["padding"] = "same"
         if abilities.precision and case.precision != "default":
             options["precision"] = case.precision
         if case.config in abilities.configs:
@@ -180,6 +186,7 @@ def _function_abilities(name: str, function: Callable[..., Any], module: ModuleT
     return Abilities(
         kind="function",
         convolution_options=all(option in parameters for option in _CONVOLUTION_OPTIONS),
+        same_padding=built_in,
         optional_bias=len(positional) > 2 and positional[2] in optional,
         precision="precision" in optional,
         configs=tuple(configs()) if "config" in optional and callable(configs) else (),

@@ -272,6 +272,12 @@ def _huge(case: Case, shapes: Shapes, factor: TensorName = "x") -> Values:
     return _scaled(_positive(case, shapes) if one_sided else _lattice(case, shapes), exponent, factor)
 
 
+def _zeros(case: Case, shapes: Shapes) -> Values:
+    """Nothing but zeros in the weight, or for every other seed in x: only the bias and what is no number are left."""
+    empty: TensorName = "weight" if _words(case, 9, 1)[0] >> np.uint64(63) else "x"
+    return {name: np.zeros_like(array) if name == empty else array for name, array in _lattice(case, shapes).items()}
+
+
 _FAMILIES: Final[dict[Family, Callable[[Case, Shapes], Values]]] = {
     "ones": _ones,
     "lattice": _lattice,
@@ -289,4 +295,5 @@ _FAMILIES: Final[dict[Family, Callable[[Case, Shapes], Values]]] = {
     "huge": _huge,
     "subnormal_weight": partial(_subnormal, factor="weight"),
     "huge_weight": partial(_huge, factor="weight"),
+    "zeros": _zeros,
 }

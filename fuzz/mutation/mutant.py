@@ -15,7 +15,15 @@ from fuzz.mutation.operators import OPERATORS, Operator, Place
 from fuzz.mutation.syntax import called, last_name
 
 # What stands in these is no part of what a call computes.
-_LEFT_OUT: Final = (cst.Raise, cst.Annotation, cst.Decorator, cst.Parameters, cst.FormattedString, cst.Import)
+_LEFT_OUT: Final = (
+    cst.Raise,
+    cst.Assert,
+    cst.Annotation,
+    cst.Decorator,
+    cst.Parameters,
+    cst.FormattedString,
+    cst.Import,
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class _Finder(cst.CSTVisitor):
         self._inside: list[cst.FunctionDef] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
-        if isinstance(node, _LEFT_OUT) or _is_docstring(node):
+        if isinstance(node, _LEFT_OUT) or _is_docstring(node) or self._is_guard(node):
             return False
         if isinstance(node, cst.FunctionDef):
             self._inside.append(node)
@@ -115,6 +123,11 @@ class _Finder(cst.CSTVisitor):
             self._path.pop()
             if isinstance(original_node, cst.FunctionDef):
                 self._inside.pop()
+
+    def _is_guard(self, node: cst.CSTNode) -> bool:
+        """Whether a node is the condition under which a call is refused: cases express few such calls."""
+        around = self._path[-1] if self._path else None
+        return isinstance(around, cst.If) and around.test is node and _only_raises(around.body)
 
     def _changes(self, node: cst.CSTNode) -> Iterator[_Change]:
         function = self._inside[-1]
@@ -155,6 +168,11 @@ def _functions_in(module: cst.Module) -> frozenset[str]:
                 if isinstance(part, cst.ImportFrom) and not isinstance(part.names, cst.ImportStar):
                     names.update(alias.evaluated_name for alias in part.names)
     return frozenset(names)
+
+
+def _only_raises(body: cst.BaseSuite) -> bool:
+    lines = [line for line in body.body if isinstance(line, cst.SimpleStatementLine)]
+    return bool(lines) and len(lines) == len(body.body) and all(isinstance(line.body[0], cst.Raise) for line in lines)
 
 
 def _is_docstring(node: cst.CSTNode) -> bool:

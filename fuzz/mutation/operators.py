@@ -248,11 +248,11 @@ def minimum_and_maximum_exchanged(node: cst.CSTNode, place: Place) -> Iterator[s
 
 
 def choice_removed(node: cst.CSTNode, place: Place) -> Iterator[str]:
-    """`tl.where(c, a, b)` → `a`, → `b`; on the host `a if c else b` likewise."""
+    """`tl.where(c, a, b)` → `a`, → `b`; on the host `a if c else b` likewise, unless c asks for a type."""
     if place.in_kernel and called(node, ("where",)) and isinstance(node, cst.Call) and len(node.args) == 3:
         yield f"({code(node.args[1].value)})"
         yield f"({code(node.args[2].value)})"
-    if not place.in_kernel and isinstance(node, cst.IfExp):
+    if not place.in_kernel and isinstance(node, cst.IfExp) and "isinstance" not in code(node.test):
         yield f"({code(node.body)})"
         yield f"({code(node.orelse)})"
 

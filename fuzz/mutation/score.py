@@ -36,6 +36,8 @@ _REACH_CASES: Final = 200
 _LIMIT_SECONDS: Final = 60.0
 # How long one mutant may be hunted, whatever the number of cases: for those that make every call slow.
 _HUNT_SECONDS: Final = 120.0
+# One that is listed as computing the same is hunted for a part of that: its bits are compared as well.
+_LISTED_SHARE: Final = 5
 # A mutant that raises has no result that another lane could judge.
 _WITHOUT_RESULT: Final = ("raised", "timeout", "crash")
 
@@ -165,7 +167,9 @@ class Score:
 
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as out:
-            plan = self._plan(mutant.text, mutant.name, self.max_cases, Path(out))
+            listed = reason(mutant, self.equivalents) is not None
+            max_cases = -(-self.max_cases // _LISTED_SHARE) if listed else self.max_cases
+            plan = self._plan(mutant.text, mutant.name, max_cases, Path(out))
             hunt = Hunt(plan, self._stop_with_all, nursery=self._nursery, examine=examine)
             try:
                 hunt.run()

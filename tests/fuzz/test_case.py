@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from typing import Any
 
 import msgspec
 import pytest
+import torch
 from everything import EVERYTHING
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -291,3 +293,23 @@ def test_one_changed_byte_reads_or_is_refused(file: CaseFile, data: st.DataObjec
     text[place] = data.draw(st.integers(0, 255), label="byte")
     outcome = read_or_refuse(bytes(text))
     assert isinstance(outcome, CaseFile) or len(outcome.splitlines()) == 1, f"a refusal is one line: {outcome!r}"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "sides"), [(1, 1, (0, 0)), (2, 1, (0, 1)), (3, 1, (1, 1)), (4, 2, (3, 3)), (2, 3, (1, 2))]
+)
+def test_same_padding_puts_the_odd_one_below_and_right(kernel: int, dilation: int, sides: tuple[int, int]) -> None:
+    case = Case(h=9, w=5, kh=kernel, kw=kernel, dilation=(dilation, dilation), same=True)
+    before, after = sides
+    assert case.sides == (before, before, after, after)
+    assert case.out_size == (9, 5), "the output is as large as x"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns that it pads
+        out = torch.conv2d(torch.zeros(case.x_shape), torch.zeros(case.weight_shape), padding="same", dilation=dilation)
+    assert tuple(out.shape[2:]) == case.out_size
+
+
+@pytest.mark.parametrize("fields", [{"stride": (2, 1)}, {"padding": (1, 0)}])
+def test_same_padding_stands_alone(fields: dict[str, tuple[int, int]]) -> None:
+    with pytest.raises(CaseError, match="same=True needs stride"):
+        Case(h=5, w=5, same=True, **fields)  # type: ignore[arg-type]  # stride or padding

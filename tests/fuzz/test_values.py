@@ -87,6 +87,7 @@ PINNED: dict[Family, str] = {
     "subnormal": "a6e7964f7f7a64cc83f58c64c08e123c",
     "huge": "308ee0c0916de4e0b0d013fd4e94d32b",
     "subnormal_weight": "78e5c4a0b10f617d44e678bea2c42e25",
+    "zeros": "7840912ddb5833d23a431ee05c92e9da",
     "huge_weight": "1758acd0f58332aff6c97d4c1c28a36b",
 }
 

@@ -124,6 +124,8 @@ def test_names_are_unique() -> None:
         "BLOCK = 16 + 16\n",
         host('"""Return a + b."""'),
         host('raise ValueError(f"{a + b}")'),
+        host("if x.shape[2] == 0:", '    raise ValueError("empty")'),
+        host("assert a + b"),
         kernel("pass", parameters="x_ptr, n: 16 + 16"),
         "@wraps(a + b)\ndef launch():\n    pass\n",
     ],
