@@ -154,6 +154,8 @@ def cases(
         chosen: T = draw(_sampled(choices))
         return chosen
 
+    if abilities.far and one_in(12):
+        return draw(_far_taps(abilities, dtypes or abilities.dtypes, precisions or abilities.precisions))
     kept = one_of(("", *_SIZES))
     # With one tap there are as many products as input channels, and their number may be next to that of a tile.
     kh, kw = (1, 1) if kept == "c_in" and one_in(2) else one_of(_KERNELS)
@@ -187,7 +189,7 @@ def cases(
     x_layout = draw(layouts(4)) if one_in(3) else CONTIGUOUS
     weight_layout = draw(layouts(4)) if not owned and one_in(4) else CONTIGUOUS
     bias_layout = draw(layouts(1)) if not owned and bias and one_in(4) else CONTIGUOUS
-    if abilities.far and one_in(8):
+    if abilities.far and one_in(12):
         far = one_of(("x", "weight", "bias") if bias and groups * sizes["c_out"] > 2 else ("x", "weight"))
         if far == "x":
             x_layout = draw(far_layouts((sizes["batch"], groups * sizes["c_in"], sizes["rows"], sizes["columns"])))
@@ -220,6 +222,34 @@ def cases(
         specials=draw(sprinkles()) if one_in(4) else (),
         earlier=earlier,
         relation=one_of(RELATIONS) if one_in(8) else None,
+        seed=draw(_below(2**32)),
+    )
+
+
+@st.composite
+def _far_taps(
+    draw: st.DrawFn, abilities: Abilities, dtypes: tuple[Dtype, ...], precisions: tuple[Precision, ...]
+) -> Case:
+    """Draw a case whose window spans rows or columns that lie far apart, with as many channels as fill a tile."""
+    kh, kw = draw(_sampled(((3, 3), (3, 1), (1, 3), (4, 3), (2, 5))))
+    h, w = kh + draw(_below(2)), kw + draw(_below(2))
+    dtype = draw(_sampled(dtypes))
+    far_weight = draw(st.booleans())
+    long = draw(far_layouts((1, 1, kh, kw)))
+    return Case(
+        c_in=draw(_sampled((32, 16, 33, 3))),
+        h=h,
+        w=w,
+        c_out=draw(_sampled((1, 3, 33))),
+        kh=kh,
+        kw=kw,
+        bias=draw(st.booleans()),
+        dtype=dtype,
+        precision=draw(_sampled(precisions)) if dtype == "float32" else "default",
+        config=draw(_sampled((None, *abilities.configs))),
+        x_layout=CONTIGUOUS if far_weight else long,
+        weight_layout=long if far_weight else CONTIGUOUS,
+        values=draw(_sampled(FAMILIES)),
         seed=draw(_below(2**32)),
     )
 
