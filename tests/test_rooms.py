@@ -62,6 +62,10 @@ ORDER = [
     "campaign.hunt",
     "report.progress",
     "mutation.syntax",
+    "mutation.place",
+    "mutation.access_operators",
+    "mutation.host_operators",
+    "mutation.value_operators",
     "mutation.operators",
     "mutation.mutant",
     "mutation.reach",
@@ -74,6 +78,7 @@ ORDER = [
     "mutation.matrix",
     "mutation.command",
     "report.mutants",
+    "report.matrix_picture",
     "cli",
     "__main__",
 ]

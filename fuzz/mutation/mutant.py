@@ -11,7 +11,8 @@ from typing import Final
 import libcst as cst
 from libcst.metadata import ByteSpanPositionProvider, MetadataWrapper, PositionProvider
 
-from fuzz.mutation.operators import OPERATORS, Operator, Place
+from fuzz.mutation.operators import OPERATORS
+from fuzz.mutation.place import Operator, Place
 from fuzz.mutation.syntax import called, last_name
 
 # What stands in these is no part of what a call computes.

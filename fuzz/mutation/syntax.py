@@ -60,6 +60,18 @@ def argument_set(call: cst.Call, argument: cst.Arg, value: str) -> str:
     return call_with(call, (changed if other is argument else other for other in call.args))
 
 
+def arguments(text: str) -> list[cst.Arg]:
+    """Return the arguments that a text between parentheses is."""
+    call = cst.parse_expression(f"f({text})")
+    assert isinstance(call, cst.Call)
+    return list(call.args)
+
+
+def sides(node: cst.Comparison) -> tuple[str, str]:
+    """Return the source of both sides of a comparison of two."""
+    return code(node.left), code(node.comparisons[0].comparator)
+
+
 def swaps(items: Sequence[T]) -> Iterator[list[T]]:
     """Yield a list with each pair of neighbours exchanged in turn."""
     for place in range(len(items) - 1):
