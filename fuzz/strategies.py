@@ -159,7 +159,7 @@ def cases(
     kept = one_of(("", *_SIZES))
     # With one tap there are as many products as input channels, and their number may be next to that of a tile.
     kh, kw = (1, 1) if kept == "c_in" and one_in(2) else one_of(_KERNELS)
-    stride, padding, dilation, groups = (1, 1), (0, 0), (1, 1), 1
+    stride, padding, dilation, groups, same = (1, 1), (0, 0), (1, 1), 1, False
     if abilities.convolution_options and one_in(2):
         stride, padding, dilation, groups = (
             one_of(_STRIDES),
@@ -167,7 +167,9 @@ def cases(
             one_of(_DILATIONS),
             one_of(_GROUPS),
         )
-    same = abilities.same_padding and stride == (1, 1) and padding == (0, 0) and one_in(6)
+        same = abilities.same_padding and one_in(6)
+        if same:
+            stride, padding = (1, 1), (0, 0)
     sizes = {name: one_of(choices) for name, choices in _SIZES.items()}
     if kept:
         if one_in(3):
