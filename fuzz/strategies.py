@@ -180,8 +180,10 @@ def cases(
     tiles = effort * one_of(_TILES) / groups / (1 + len(earlier))
     _fit(sizes, kept, kh * kw, tiles, effort * _TILES[-1])
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
-    if abilities.every_dtype and one_in(40):
-        sizes["rows"] = 0
+    if abilities.every_dtype and one_in(25):
+        sizes[one_of(("rows", "columns"))], same = 0, False
+        if abilities.convolution_options:
+            dilation = one_of(_DILATIONS)
     dtype = one_of(dtypes or abilities.dtypes)
     # Drawn even where it means nothing: a dtype must not look simpler because it needs one draw less.
     precision = one_of(precisions or abilities.precisions)

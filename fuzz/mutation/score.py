@@ -37,7 +37,7 @@ _LIMIT_SECONDS: Final = 60.0
 # How long one mutant may be hunted, whatever the number of cases: for those that make every call slow.
 _HUNT_SECONDS: Final = 120.0
 # One that is listed as computing the same is hunted for a part of that: its bits are compared as well.
-_LISTED_SHARE: Final = 5
+_LISTED_SHARE: Final = 10
 # A mutant that raises has no result that another lane could judge.
 _WITHOUT_RESULT: Final = ("raised", "timeout", "crash")
 
