@@ -10,8 +10,8 @@ from fuzz.mutation.matrix import LANES, Row, row, rows
 from fuzz.mutation.record import Record
 
 _ROW: Final = 22
-_COLUMN: Final = 74
-_NAMES: Final = 240
+_COLUMN: Final = 84
+_NAMES: Final = 260
 _HEAD: Final = 84
 _MARGIN: Final = 16
 _FONT: Final = "font-family='ui-sans-serif, system-ui, sans-serif' font-size='12'"
