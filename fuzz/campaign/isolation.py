@@ -212,7 +212,7 @@ class IsolatedTarget:
         if self._nursery:
             return self._nursery.fork(connection, log.fileno())
         return subprocess.Popen(
-            [*self._under, sys.executable, "-m", "fuzz.campaign.worker", str(connection)],
+            [*self._under, sys.executable, "-P", "-m", "fuzz.campaign.worker", str(connection)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -248,11 +248,20 @@ class IsolatedTarget:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment of a process that runs a target."""
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
+    """Return the environment of a process that runs a target, under `python -P`."""
     # One thread a process: several workers share the cores, and the trials are small.
+    path = os.pathsep.join(target_path())
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def target_path() -> list[str]:
+    """Return where such a process looks for modules first: the packages that run here, then what the user may name.
+
+    An installed command and a checkout in the working directory are two copies of the kernels: both processes must take
+    the same one.
+    """
+    given = os.environ.get("PYTHONPATH")
+    return [str(Path(__file__).resolve().parents[2]), *(given.split(os.pathsep) if given else []), str(Path.cwd())]
 
 
 def _end_naturally(process: _Process) -> int:

@@ -66,7 +66,7 @@ class Nursery:
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "fuzz.campaign.nursery", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "fuzz.campaign.nursery", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=environment,

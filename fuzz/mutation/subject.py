@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from fuzz.abilities import BUILT_IN
-from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.isolation import UsageError, target_path
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def subject_of(target: str) -> Subject:
 def _module_file(module: str, target: str) -> Path:
     """Return a module's file; no package of another person is imported in this process."""
     package, *rest = module.split(".")
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    found = PathFinder.find_spec(package, [*target_path(), *sys.path]) if package.isidentifier() else None
     if found is None or found.origin is None:
         raise UsageError(f"target {target}: there is no package {package!r} whose source could be changed")
     folder = Path(found.origin).parent

@@ -11,9 +11,10 @@ from planted import TILED
 
 from fuzz.campaign.isolation import IsolatedTarget, UsageError
 from fuzz.case import Case
+from fuzz.mutation.subject import subject_of
 
 ROOT = Path(__file__).resolve().parents[3]
-FUSED = ROOT / "fused" / "conv_scale_min.py"
+FUSED = subject_of("fused").path
 
 
 def test_the_text_is_what_runs_and_the_file_stays() -> None:
