@@ -115,6 +115,12 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, f"{'.' * node.level}{node.module or ''}.{alias.name}"
 
 
+def is_kernel(function: ast.FunctionDef) -> bool:
+    """Return whether a function is one of Triton's: under `triton.jit`, with or without arguments."""
+    decorators = [node.func if isinstance(node, ast.Call) else node for node in function.decorator_list]
+    return any(_name(node) == "jit" for node in decorators)
+
+
 def _describe(function: ast.FunctionDef, imported: dict[str, str]) -> SourceFunction:
     decorators = [node.func if isinstance(node, ast.Call) else node for node in function.decorator_list]
     calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
@@ -122,7 +128,7 @@ def _describe(function: ast.FunctionDef, imported: dict[str, str]) -> SourceFunc
     return SourceFunction(
         first=min([function.lineno, *(node.lineno for node in decorators)]),
         definition=function.lineno,
-        is_kernel=any(_name(node) == "jit" for node in decorators),
+        is_kernel=is_kernel(function),
         accesses=frozenset((line, operation) for line, operation in found if operation),
     )
 

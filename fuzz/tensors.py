@@ -215,9 +215,12 @@ def _operand(
     else:
         storage = _untouched(size, numbers.dtype)
     stored = storage.as_strided(numbers.shape, strides, red_zone + first)
-    stretches = [(storage, stored)] if far is None else _stretches(storage, stored, far, red_zone)
-    for stretch, _ in stretches if far is not None else []:
-        stretch.fill_(value)
+    if far is None:
+        stretches = [(storage, stored)]
+    else:
+        stretches = _stretches(storage, stored, far, red_zone)
+        for stretch, _ in stretches:
+            stretch.fill_(value)
     stored.copy_(numbers)
     return Operand(
         tensor=storage.as_strided(shape, strides, red_zone + first),

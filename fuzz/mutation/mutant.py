@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,11 +47,6 @@ class Mutant:
     before: str
     after: str
     text: str
-
-    def diff(self, original: str) -> str:
-        """Return the lines that differ from the original file."""
-        lines = difflib.unified_diff(original.splitlines(), self.text.splitlines(), lineterm="", n=0)
-        return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
 
 
 def mutants_of(text: str) -> list[Mutant]:

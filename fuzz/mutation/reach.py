@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fuzz.kernel_syntax import is_kernel
+
 _BLOCKS = ("body", "orelse", "finalbody")
 
 
@@ -53,7 +55,7 @@ def is_among(line: int, statements: Iterable[Statement]) -> bool:
 def _statements(node: ast.AST, function: str) -> Iterator[Statement]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef):
-            if any(_is_jit(decorator) for decorator in child.decorator_list):
+            if is_kernel(child):
                 continue
             yield from _own(child, child.name)
             yield from _statements(child, child.name)
@@ -79,8 +81,3 @@ def _own(node: ast.AST, function: str) -> Iterator[Statement]:
 
 def _is_elif(node: ast.AST, first: ast.stmt) -> bool:
     return isinstance(node, ast.If) and isinstance(first, ast.If) and first.col_offset == node.col_offset
-
-
-def _is_jit(decorator: ast.expr) -> bool:
-    called = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) == "jit"

@@ -75,12 +75,9 @@ def _cell(place: int, y: int, killed: int, survived: int, of: int) -> Sequence[s
     share = count / of if of else 0.0
     strength = 0.12 + 0.88 * share if count else 0.0
     red, green, blue = (round(255 + (part - 255) * strength) for part in colour)
+    fill = f"rgb({red},{green},{blue})" if count else "#f5f7f9"
     left = _x(place) - _COLUMN // 2
-    box = (
-        f"<rect x='{left + 1}' y='{y + 1}' width='{_COLUMN - 2}' height='{_ROW - 2}' fill='rgb({red},{green},{blue})'/>"
-        if count
-        else f"<rect x='{left + 1}' y='{y + 1}' width='{_COLUMN - 2}' height='{_ROW - 2}' fill='#f5f7f9'/>"
-    )
+    box = f"<rect x='{left + 1}' y='{y + 1}' width='{_COLUMN - 2}' height='{_ROW - 2}' fill='{fill}'/>"
     ink = "#ffffff" if strength > 0.55 else _INK
     return [box, _text(_x(place), y + 15, str(count), anchor="middle", ink=ink)] if count else [box]
 

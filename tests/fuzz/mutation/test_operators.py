@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import textwrap
 
 import pytest
@@ -98,6 +99,12 @@ def test_an_operator_makes_what_it_says(operator: str) -> None:
     assert [mutant.after for mutant in mutants_of(source) if mutant.operator == operator] == made
 
 
+def diff(original: str, changed: str) -> list[str]:
+    """The lines that differ."""
+    lines = difflib.unified_diff(original.splitlines(), changed.splitlines(), lineterm="", n=0)
+    return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
 @pytest.mark.parametrize("operator", MADE)
 def test_a_mutant_is_one_change_that_parses(operator: str) -> None:
     source, _ = MADE[operator]
@@ -106,7 +113,8 @@ def test_a_mutant_is_one_change_that_parses(operator: str) -> None:
         assert mutant.text != source
         assert mutant.before in source
         assert mutant.after in mutant.text
-        assert len(mutant.diff(source).splitlines()) == 2, f"{mutant.name} changes one line:\n{mutant.diff(source)}"
+        changed = diff(source, mutant.text)
+        assert len(changed) == 2, f"{mutant.name} changes one line: {changed}"
 
 
 def test_names_are_unique() -> None:
