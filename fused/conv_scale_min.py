@@ -1,8 +1,15 @@
-"""min over output channels of scale * (conv2d(x, weight) + bias), as one Triton kernel.
+"""min over output channels of scale * (conv2d(x, weight) + bias), without the convolution ever being stored.
 
-The convolution is an implicit matrix product. Its rows are output positions, flattened (n, oh, ow); its columns are the
-output channels of one group; its inner dimension K runs over (kh, kw, c), channels fastest. One program owns BLOCK_M
-positions, walks over all tiles of channels with a running minimum in registers, and writes BLOCK_M numbers.
+The convolution is an implicit matrix product. Its rows are output positions, its columns the output channels of one
+group; its inner dimension K runs over (kh, kw, c), channels fastest. One program owns BLOCK_M positions, walks over all
+tiles of channels with a running minimum in registers, and writes BLOCK_M numbers.
+
+There are two such kernels. `conv_scale_min_kernel` takes any strides, dtypes, groups and scales; its positions are
+flattened (n, oh, ow). `strip_kernel` is the fast one: its operands have 16 bits and lie channels last, and its programs
+walk down strips of an image. Where x does not lie so, either `pack_kernel` makes a copy first, or each program packs the
+rows that it comes to into a ring of its own, which stays in the cache. float32 takes that path where tf32 is allowed:
+float16 has the significand of tf32, at twice the rate. What float16 does not hold to within the error of tf32 becomes
+NaN on the way, and `mend_kernel` computes again, in tf32, exactly those results that come out NaN (docs/kernel.md).
 
 Names:
 
@@ -17,6 +24,14 @@ Names:
     ONE_TAP              whether a K tile stays inside one (kh, kw) (many channels) or runs across them (few)
     PADDED               whether a window can reach outside x
     INDEX_64             whether some offset needs 64 bits
+
+and in the kernels of the fast path:
+
+    strip                TILE_W columns of outputs; a step is TILE_H of its rows, so BLOCK_M = TILE_H * TILE_W
+    CHANNELS             C rounded up to a multiple of BLOCK_K; the padding is zeros
+    factor, shift [C_out]    what a sum is multiplied by and what is added to it, both negated for a negative scale
+    X_FACTOR             what float32 is multiplied by before it becomes float16; 1 means that nothing is converted
+    RING                 whether programs pack rows themselves; WINDOW_H rows are read in one step, NEW_H of them anew
 """
 
 import torch
@@ -119,6 +134,36 @@ def fold_channels(best, nan_seen, value, mask):
     return best, tl.maximum(nan_seen, tl.max((mask & is_nan).to(tl.int32), axis=1))
 
 
+@triton.jit
+def smallest_channel(
+    x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
+    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+    stride_xn, stride_xc, stride_xh, stride_xw,
+    stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+):  # fmt: skip
+    """The minimum over all channels at the positions offs_m [BLOCK_M], in the accumulator's type."""
+    mask_m = offs_m < M
+    image, h0, w0 = window_origin(offs_m, OH, OW, stride_h, stride_w, pad_h, pad_w)
+
+    accumulator: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
+    best = tl.full([BLOCK_M], float("inf"), accumulator)
+    nan_seen = tl.zeros([BLOCK_M], tl.int32)
+    for channel_tile in range(channel_tiles):
+        value, _, mask_n = scaled_conv_tile(
+            x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m, channel_tile,
+            C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
+            stride_xn, stride_xc, stride_xh, stride_xw,
+            stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+        )  # fmt: skip
+        best, nan_seen = fold_channels(best, nan_seen, value, mask_n[None, :])
+
+    return tl.where(nan_seen != 0, float("nan"), best)
+
+
 @triton.jit(
     # Triton compiles anew for each argument that is 1 or a multiple of 16: with 28 integers, for nearly every call. It
     # does not pay here, since no load is contiguous along a tile.
@@ -141,36 +186,367 @@ def conv_scale_min_kernel(
 ):  # fmt: skip
     """One program: the minimum over all channels at BLOCK_M positions."""
     offs_m = tile_indices(tl.program_id(0), BLOCK_M, INDEX_64)
-    mask_m = offs_m < M
-    image, h0, w0 = window_origin(offs_m, OH, OW, stride_h, stride_w, pad_h, pad_w)
+    best = smallest_channel(
+        x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
+        M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+        stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+        stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+    )  # fmt: skip
+    tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=offs_m < M)
 
-    accumulator: tl.constexpr = tl.float64 if x_ptr.dtype.element_ty == tl.float64 else tl.float32
-    best = tl.full([BLOCK_M], float("inf"), accumulator)
-    nan_seen = tl.zeros([BLOCK_M], tl.int32)
-    for channel_tile in range(channel_tiles):
-        value, _, mask_n = scaled_conv_tile(
-            x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m, channel_tile,
-            C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
-            stride_xn, stride_xc, stride_xh, stride_xw,
-            stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
-        )  # fmt: skip
-        best, nan_seen = fold_channels(best, nan_seen, value, mask_n[None, :])
 
-    best = tl.where(nan_seen != 0, float("nan"), best)
-    tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=mask_m)
+@triton.jit(
+    do_not_specialize=[
+        "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
+        "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
+        "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
+    ],
+    do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
+)  # fmt: skip
+def mend_kernel(
+    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
+    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+    stride_xn, stride_xc, stride_xh, stride_xw,
+    stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr, BLOCKS: tl.constexpr,
+):  # fmt: skip
+    """One program: compute again what is NaN among BLOCKS * BLOCK_M results; nearly always there is nothing to do."""
+    program = tl.program_id(0)
+    offs_all = tile_indices(program, BLOCKS * BLOCK_M, INDEX_64)
+    found = tl.load(out_ptr + offs_all, mask=offs_all < M, other=0.0)
+    if tl.max((found != found).to(tl.int32), 0) != 0:
+        for block in range(BLOCKS):
+            offs_m = tile_indices(program * BLOCKS + block, BLOCK_M, INDEX_64)
+            found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
+            broken = found != found
+            if tl.max(broken.to(tl.int32), 0) != 0:
+                best = smallest_channel(
+                    x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
+                    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+                    stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+                    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+                    BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+                )  # fmt: skip
+                tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=broken)
+
+
+@triton.jit
+def smaller_or_nan(left, right):
+    """The smaller of two numbers; NaN if either is, which a minimum on the GPU drops unless it is told."""
+    return tl.minimum(left, right, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def held_by_half(largest, smallest_less_one):
+    """Whether float16 holds numbers to within 2^-10, given extremes of their float32 bits without the sign, times 2.
+
+    That is so for 0 and between 2^-15 and 65504, and 2^-10 is what truncation to tf32 may lose. One is taken from the
+    smaller extreme, so that 0 wraps around and counts as large.
+    """
+    return (largest <= 0x8EFFC000) & (smallest_less_one >= 0x6FFFFFFF)
+
+
+@triton.jit
+def half_or_nan(value, factor, HALF: tl.constexpr):
+    """value * factor, elementwise in the 16-bit type; NaN where that type does not hold it."""
+    scaled = value * factor
+    size = scaled.to(tl.uint32, bitcast=True) << 1
+    return tl.where(held_by_half(size, size - 1), scaled, float("nan")).to(HALF)
+
+
+@triton.jit(
+    do_not_specialize=[
+        "sign", "c_out", "C", "KW", "products", "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
+    ],
+    do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
+)  # fmt: skip
+def pack_weight_kernel(
+    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, sign, c_out, C, KW, products,
+    stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    CHANNELS: tl.constexpr, X_FACTOR: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program: one output channel of the weight as [KH, KW, CHANNELS], with its factor and its shift."""
+    channel = tl.program_id(0)
+    exists = channel < c_out
+    source = weight_ptr + channel.to(tl.int64) * stride_wo
+    half: tl.constexpr = packed_ptr.dtype.element_ty
+    power = 1.0
+    inverse = 1.0
+    if X_FACTOR != 1:
+        largest = tl.zeros([BLOCK], tl.int32)
+        for start in range(0, products, BLOCK):
+            k = start + tl.arange(0, BLOCK)
+            c, tap = k % CHANNELS, k // CHANNELS
+            offset = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
+            value = tl.load(
+                source + (offset + c.to(tl.int64) * stride_wc), mask=exists & (k < products) & (c < C), other=0.0
+            )
+            largest = tl.maximum(largest, value.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
+        # The power of two that brings the largest weight of the channel to 2^14; its inverse stays a normal number.
+        exponent = tl.minimum(268 - (tl.max(largest, 0) >> 23), 253)
+        power = (exponent << 23).to(tl.float32, bitcast=True)
+        inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True) * (1.0 / X_FACTOR)
+    for start in range(0, products, BLOCK):
+        k = start + tl.arange(0, BLOCK)
+        c, tap = k % CHANNELS, k // CHANNELS
+        offset = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
+        value = tl.load(
+            source + (offset + c.to(tl.int64) * stride_wc), mask=exists & (k < products) & (c < C), other=0.0
+        )
+        packed = half_or_nan(value, power, half) if X_FACTOR != 1 else value
+        tl.store(packed_ptr + (channel.to(tl.int64) * products + k), packed, mask=k < products)
+    tl.store(factor_ptr + channel, sign * inverse)
+    # A channel that does not exist never wins.
+    shift = tl.where(exists, 0.0, float("inf"))
+    if bias_ptr is not None:
+        bias = tl.load(bias_ptr + channel.to(tl.int64) * stride_b, mask=exists, other=0.0).to(tl.float32)
+        shift = tl.where(exists, sign * bias, float("inf"))
+    tl.store(shift_ptr + channel, shift)
+
+
+@triton.jit(
+    do_not_specialize=["C", "W", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh", "stride_xw"],
+)
+def pack_kernel(
+    x_ptr, packed_ptr, C, W, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw,
+    CHANNELS: tl.constexpr, JOINED: tl.constexpr, X_FACTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """One program: BLOCK_M pixels of an image and BLOCK_C of its channels to [N, H, W, CHANNELS].
+
+    JOINED says that x has no gap between rows, and none between columns.
+    """
+    place = tl.program_id(0)
+    offs_c = (place % (CHANNELS // BLOCK_C)) * BLOCK_C + tl.arange(0, BLOCK_C)
+    place = place // (CHANNELS // BLOCK_C)
+    image = (place // blocks).to(tl.int64)
+    pixel = (place % blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
+    mask_pixel = pixel < pixels
+    offset = pixel if JOINED else (pixel // W) * stride_xh + (pixel % W) * stride_xw
+    value = tl.load(
+        (x_ptr + image * stride_xn) + (offset[:, None] + (offs_c * stride_xc)[None, :]),
+        mask=mask_pixel[:, None] & (offs_c < C)[None, :],
+        other=0.0,
+    )
+    packed = half_or_nan(value, X_FACTOR, packed_ptr.dtype.element_ty) if X_FACTOR != 1 else value
+    target = packed_ptr + image * pixels * CHANNELS
+    tl.store(target + (pixel[:, None] * CHANNELS + offs_c[None, :]), packed, mask=mask_pixel[:, None])
+
+
+@triton.jit
+def ring_load(
+    channels, chunk, rows, h0, w0, H, W, C, stride_xh, stride_xc, stride_xw,
+    CHUNK_W: tl.constexpr, CHUNK_COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK_K: tl.constexpr,
+    UNIT_W: tl.constexpr,
+):  # fmt: skip
+    """One chunk of x, [8, BLOCK_K / 8, CHUNK_W], zeros outside the image; `channels` points at (c, 0, 0).
+
+    In this shape Triton gives each thread eight channels of one column: what it loads along a row it stores along the
+    channels, without an exchange between threads.
+    """
+    chunks_of_channels: tl.constexpr = CHANNELS // BLOCK_K
+    place = chunk // chunks_of_channels
+    first = (chunk % chunks_of_channels) * BLOCK_K
+    row = place // CHUNK_COLUMNS
+    h = h0 + row
+    w = w0 + (place % CHUNK_COLUMNS) * CHUNK_W + tl.arange(0, CHUNK_W)
+    offs_c = first + tl.arange(0, BLOCK_K // 8)[None, :] * 8 + tl.arange(0, 8)[:, None]
+    mask = ((row < rows) & (h >= 0) & (h < H)) & (w >= 0) & (w < W)
+    columns = w if UNIT_W else w * stride_xw
+    return tl.load(
+        (channels + (h * stride_xh + first * stride_xc))[:, :, None] + columns[None, None, :],
+        mask=mask[None, None, :] & (offs_c < C)[:, :, None],
+        other=0.0,
+        eviction_policy="evict_first",
+    )
+
+
+@triton.jit
+def ring_store(
+    ring_ptr, value, chunk, rows, row0, RING_H: tl.constexpr, RING_W: tl.constexpr, CHUNK_W: tl.constexpr,
+    CHUNK_COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK_K: tl.constexpr, X_FACTOR: tl.constexpr,
+):  # fmt: skip
+    """Put a chunk into its place in the ring [RING_H, RING_W, CHANNELS], in 16 bits."""
+    chunks_of_channels: tl.constexpr = CHANNELS // BLOCK_K
+    place = chunk // chunks_of_channels
+    row = place // CHUNK_COLUMNS
+    column0 = (place % CHUNK_COLUMNS) * CHUNK_W
+    column = tl.arange(0, CHUNK_W)
+    if X_FACTOR != 1:
+        # Eight channels of one column share their fate: fewer tests, and the window is lost all the same.
+        scaled = value * X_FACTOR
+        size = scaled.to(tl.uint32, bitcast=True) << 1
+        held = held_by_half(tl.max(size, 0), tl.min(size - 1, 0))  # [BLOCK_K / 8, CHUNK_W]
+        value = scaled + tl.where(held, 0.0, float("nan"))[None, :, :]
+    slot = (row0 + row) % RING_H
+    corner = ring_ptr + ((slot * RING_W + column0) * CHANNELS + (chunk % chunks_of_channels) * BLOCK_K)
+    offs_c = tl.arange(0, BLOCK_K // 8)[None, :] * 8 + tl.arange(0, 8)[:, None]
+    mask = (row < rows) & (column0 + column < RING_W)
+    tl.store(
+        corner + ((column * CHANNELS)[None, None, :] + offs_c[:, :, None]),
+        value.to(ring_ptr.dtype.element_ty),
+        mask=mask[None, None, :],
+    )
+
+
+@triton.jit(
+    do_not_specialize=[
+        "magnitude", "C", "H", "W", "OH", "OW", "stride_xn", "stride_xc", "stride_xh", "stride_xw", "strips", "steps",
+        "total", "c_out",
+    ],
+)  # fmt: skip
+def strip_kernel(
+    x_ptr, weight_ptr, factor_ptr, shift_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
+    stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, c_out,
+    CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
+    PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
+    TILE_H: tl.constexpr, TILE_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, CHUNK_W: tl.constexpr,
+    CHANNEL_TILES: tl.constexpr, EVEN_N: tl.constexpr, RING: tl.constexpr, PADDED: tl.constexpr, UNIT_W: tl.constexpr,
+    WIDE: tl.constexpr, X_FACTOR: tl.constexpr,
+):  # fmt: skip
+    """One program: a share of all steps, one after another, down the strips of the images.
+
+    The loop runs over steps, tiles of channels and tiles of K at once, so that loads for the next step are under way
+    while the last one ends. `magnitude` is |scale|; WIDE says that a row of x, and all of its
+    strides but that of the contiguous dimension, are multiples of 16 bytes.
+    """
+    BLOCK_M: tl.constexpr = TILE_H * TILE_W
+    NEW_H: tl.constexpr = TILE_H * STRIDE_H
+    WINDOW_H: tl.constexpr = (TILE_H - 1) * STRIDE_H + (KH - 1) * DIL_H + 1
+    RING_H: tl.constexpr = WINDOW_H + 2 * NEW_H
+    RING_W: tl.constexpr = (TILE_W - 1) * STRIDE_W + (KW - 1) * DIL_W + 1
+    CHUNK_COLUMNS: tl.constexpr = (RING_W + CHUNK_W - 1) // CHUNK_W
+    K_CHUNKS: tl.constexpr = CHANNELS // BLOCK_K
+    K_TILES: tl.constexpr = KH * KW * K_CHUNKS
+    TURNS: tl.constexpr = K_TILES * CHANNEL_TILES
+    program = tl.program_id(0).to(tl.int64)
+    first = ((program * total) // tl.num_programs(0)).to(tl.int32)
+    last = (((program + 1) * total) // tl.num_programs(0)).to(tl.int32)
+    ring = ring_ptr + program * (RING_H * RING_W * CHANNELS)
+    if WIDE:
+        lane: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth
+        stride_xn = tl.multiple_of(stride_xn, lane)
+        stride_xh = tl.multiple_of(stride_xh, lane)
+        if RING:
+            stride_xc = tl.multiple_of(stride_xc, lane)
+            W = tl.multiple_of(W, lane)
+        else:
+            stride_xw = tl.multiple_of(stride_xw, lane)
+
+    offs_m = tl.arange(0, BLOCK_M)
+    tile_row = offs_m // TILE_W
+    tile_column = offs_m % TILE_W
+    offs_n = tl.arange(0, BLOCK_N)
+    offs_k = tl.arange(0, BLOCK_K)
+    weight_tile = (offs_n * (K_TILES * BLOCK_K))[None, :] + offs_k[:, None]  # [BLOCK_K, BLOCK_N]
+    for segment in range((last - 1) // steps - first // steps + 1):
+        strip = first // steps + segment
+        begin = tl.maximum(first - strip * steps, 0)
+        end = tl.minimum(last - strip * steps, steps)
+        image = (strip // strips).to(tl.int64)
+        column0 = (strip % strips) * TILE_W
+        w0 = column0 * STRIDE_W - PAD_W
+        x_image = x_ptr + image * stride_xn
+        out_image = out_ptr + image * OH * OW
+        if RING:
+            x_tile = (tile_column * (STRIDE_W * CHANNELS))[:, None] + offs_k[None, :]  # [BLOCK_M, BLOCK_K]
+            channels = x_image + (tl.arange(0, BLOCK_K // 8)[None, :] * 8 + tl.arange(0, 8)[:, None]) * stride_xc
+            tl.debug_barrier()
+            for chunk in tl.range(0, (WINDOW_H + NEW_H) * CHUNK_COLUMNS * K_CHUNKS, num_stages=1):
+                value = ring_load(
+                    channels, chunk, WINDOW_H + NEW_H, begin * NEW_H - PAD_H, w0, H, W, C,
+                    stride_xh, stride_xc, stride_xw, CHUNK_W, CHUNK_COLUMNS, CHANNELS, BLOCK_K, UNIT_W,
+                )  # fmt: skip
+                ring_store(
+                    ring, value, chunk, WINDOW_H + NEW_H, begin * NEW_H,
+                    RING_H, RING_W, CHUNK_W, CHUNK_COLUMNS, CHANNELS, BLOCK_K, X_FACTOR,
+                )  # fmt: skip
+            tl.debug_barrier()
+        else:
+            columns = w0 + tile_column * STRIDE_W
+            if not PADDED:
+                # What lies past the last window is computed and not stored.
+                columns = tl.minimum(columns, W - (KW - 1) * DIL_W - 1)
+            x_tile = (columns * stride_xw)[:, None] + offs_k[None, :]
+
+        best = tl.full([BLOCK_M], float("inf"), tl.float32)
+        acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        for turn in tl.range(0, (end - begin) * TURNS):
+            step = begin + turn // TURNS
+            channel_tile = (turn // K_TILES) % CHANNEL_TILES
+            k_tile = turn % K_TILES
+            kh = k_tile // (KW * K_CHUNKS)
+            kw = (k_tile // K_CHUNKS) % KW
+            c0 = (k_tile % K_CHUNKS) * BLOCK_K
+            row0 = step * NEW_H + kh * DIL_H
+            if RING:
+                corner = ring + (kw * (DIL_W * CHANNELS) + c0)
+                if TILE_H == 1:
+                    x_part = tl.load((corner + (row0 % RING_H) * (RING_W * CHANNELS)) + x_tile)
+                else:
+                    slot = (row0 + tile_row * STRIDE_H) % RING_H
+                    x_part = tl.load((corner + slot * (RING_W * CHANNELS))[:, None] + x_tile)
+                # The rows of the step after the next one are packed meanwhile.
+                chunk = turn % TURNS
+                value = ring_load(
+                    channels, chunk, NEW_H, step * NEW_H + (WINDOW_H + NEW_H - PAD_H), w0, H, W, C,
+                    stride_xh, stride_xc, stride_xw, CHUNK_W, CHUNK_COLUMNS, CHANNELS, BLOCK_K, UNIT_W,
+                )  # fmt: skip
+            else:
+                corner = x_image + ((row0 - PAD_H) * stride_xh + (kw * DIL_W) * stride_xw + c0)
+                rows = tile_row * STRIDE_H
+                if PADDED:
+                    h, w = row0 - PAD_H + rows, columns + kw * DIL_W
+                    mask = (h >= 0) & (h < H) & (w >= 0) & (w < W)
+                    x_part = tl.load((corner + rows * stride_xh)[:, None] + x_tile, mask=mask[:, None], other=0.0)
+                elif TILE_H == 1:
+                    x_part = tl.load(corner + x_tile)
+                else:
+                    rows = tl.minimum(rows, H - 1 - row0)
+                    x_part = tl.load((corner + rows * stride_xh)[:, None] + x_tile)
+            weight_part = tl.load((weight_ptr + (channel_tile * BLOCK_N * K_TILES + k_tile) * BLOCK_K) + weight_tile)
+            acc = tl.dot(x_part, weight_part, acc)
+            if RING:
+                ring_store(
+                    ring, value, chunk, NEW_H, step * NEW_H + (WINDOW_H + NEW_H),
+                    RING_H, RING_W, CHUNK_W, CHUNK_COLUMNS, CHANNELS, BLOCK_K, X_FACTOR,
+                )  # fmt: skip
+            if k_tile == K_TILES - 1:
+                channel = channel_tile * BLOCK_N + offs_n
+                total_sum = acc * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
+                if not EVEN_N:
+                    # Zero weights give NaN where x is infinite.
+                    total_sum = tl.where((channel < c_out)[None, :], total_sum, float("inf"))
+                best = smaller_or_nan(best, tl.reduce(total_sum, 1, smaller_or_nan))
+                acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+                if channel_tile == CHANNEL_TILES - 1:
+                    oh, ow = step * TILE_H + tile_row, column0 + tile_column
+                    result = (best * magnitude).to(out_ptr.dtype.element_ty)
+                    tl.store(out_image + (oh * OW + ow), result, mask=(oh < OH) & (ow < OW))
+                    best = tl.full([BLOCK_M], float("inf"), tl.float32)
+                    if RING:
+                        # No row may be read in the next step that a thread still has to write in this one.
+                        tl.debug_barrier()
 
 
 def named_configs() -> dict[str, dict[str, int]]:
     """The tile configurations by name, simplest first.
 
     tl.dot wants at least 16 in each dimension. float64 launches with smaller tiles than named here: see `tiles_for`.
+    Those called strip and ring are the fast path's, and mean "medium" where it does not take a call: `takes_strips`.
     """
     return {
         "small": {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
         "tiny": {"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
         "medium": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3},
         "large": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3},
+        "strip": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
+        "ring": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
+        "tiny strip": {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
+        "tiny ring": {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
     }
 
 
@@ -179,6 +555,187 @@ def config_for(positions: int, group_channels: int) -> str:
     if group_channels <= 32 or positions <= 4096:
         return "small"
     return "medium" if group_channels <= 64 or positions <= 65536 else "large"
+
+
+def fast_configs() -> tuple[str, ...]:
+    """The names of the fast path's configurations."""
+    return "strip", "ring", "tiny strip", "tiny ring"
+
+
+def takes_strips(x: torch.Tensor, weight: torch.Tensor, scale: float, groups: int, precision: str, pixels: int) -> bool:
+    """Whether the fast path takes a call whose results have `pixels` pixels.
+
+    It multiplies 16-bit operands, in one group, by an ordinary scale: 0, infinity and NaN do not commute with a minimum.
+    Offsets inside an image have 32 bits.
+    """
+    _, channels, height, width = x.shape
+    reach = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:], strict=True))
+    return (
+        (x.dtype in (torch.float16, torch.bfloat16) or precision == "tf32")
+        and groups == 1
+        and channels >= 16
+        and 2.0**-126 <= abs(scale) < 2.0**127
+        and max(reach, height * width * (channels + 64), pixels, weight.shape[0] * weight.numel()) < 2**31 - 2**24
+    )
+
+
+def chosen_config(
+    config: str | None,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    scale: float,
+    groups: int,
+    precision: str,
+    out: torch.Tensor,
+) -> str:
+    """The name of the configuration that computes a call for which the user asked for `config`.
+
+    The fast path prepares the weight, and x, before it computes: below 2^31 products that takes longer than it saves. On
+    Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
+    themselves.
+    """
+    fast = takes_strips(x, weight, scale, groups, precision, out.shape[2] * out.shape[3])
+    if config is not None:
+        return config if fast or config not in fast_configs() else "medium"
+    if fast and x.device.type == "cuda" and out.numel() * weight.numel() >= 2**31:
+        return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
+    return config_for(out.numel(), weight.shape[0] // groups)
+
+
+def strip_block_k(channels: int, largest: int) -> int:
+    """BLOCK_K for this many channels, at most `largest`: padding costs products, and small tiles cost more loads."""
+    costs = {64: 1.0, 32: 1.2, 16: 1.6}
+    sizes = [size for size in costs if size <= largest]
+    return min(sizes, key=lambda size: triton.cdiv(channels, size) * size * costs[size])
+
+
+def strip_width(block_m: int, out_h: int, out_w: int) -> int:
+    """TILE_W: the widest with the fewest positions past the edges, among the ways to lay out BLOCK_M positions."""
+    widths = [width for width in (128, 64, 32, 16) if width <= block_m]
+    return min(
+        widths,
+        key=lambda width: triton.cdiv(out_w, width) * width * triton.cdiv(out_h, block_m // width) * (block_m // width),
+    )
+
+
+def ring_chunk_width(new_rows: int, columns: int, k_chunks: int, turns: int) -> int:
+    """CHUNK_W with which `turns` turns of the loop can pack the new rows of a step; 0 if there is none.
+
+    Loads run up to three turns ahead, hence at least four.
+    """
+    for width in (16, 32):
+        if new_rows * triton.cdiv(columns, width) * k_chunks <= turns and turns >= 4:
+            return width
+    return 0
+
+
+def packed_weight(
+    weight: torch.Tensor, bias: torch.Tensor | None, sign: float, channels: int, rows: int, half: torch.dtype, x_factor: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The weight as [rows, KH, KW, channels] in 16 bits, and factor and shift, [rows] each, in float32."""
+    c_out, c_in, kernel_h, kernel_w = weight.shape
+    products = kernel_h * kernel_w * channels
+    packed = weight.new_empty([rows, products], dtype=half)
+    factor, shift = weight.new_empty([rows], dtype=torch.float32), weight.new_empty([rows], dtype=torch.float32)
+    arguments = {
+        "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed, "factor_ptr": factor, "shift_ptr": shift,
+        "sign": sign, "c_out": c_out, "C": c_in, "KW": kernel_w, "products": products,
+        "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
+        "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
+        "CHANNELS": channels, "X_FACTOR": x_factor, "BLOCK": 512, "num_warps": 4,
+    }  # fmt: skip
+    launch(pack_weight_kernel, rows, weight.device, arguments)
+    return packed, factor, shift
+
+
+def packed_input(x: torch.Tensor, channels: int, half: torch.dtype, x_factor: float, block_c: int) -> torch.Tensor:
+    """x as [N, channels, H, W] in 16 bits, channels last in memory."""
+    n, c_in, height, width = x.shape
+    packed = x.new_empty([n, height, width, channels], dtype=half)
+    blocks = triton.cdiv(height * width, 128)
+    arguments = {
+        "x_ptr": x, "packed_ptr": packed, "C": c_in, "W": width, "pixels": height * width, "blocks": blocks,
+        "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
+        "CHANNELS": channels, "JOINED": x.stride(3) == 1 and x.stride(2) == width, "X_FACTOR": x_factor,
+        "BLOCK_M": 128, "BLOCK_C": block_c, "num_warps": 8,
+    }  # fmt: skip
+    launch(pack_kernel, n * blocks * (channels // block_c), x.device, arguments)
+    return packed.permute(0, 3, 1, 2)
+
+
+def residents(device: torch.device, stage_bytes: int) -> tuple[int, int]:
+    """How many programs of the fast path run at once, two on each multiprocessor, and num_stages that leave room for both."""
+    if device.type != "cuda":
+        return 3, 2
+    card = torch.cuda.get_device_properties(device)
+    room = card.shared_memory_per_multiprocessor // 2 - 2048
+    return 2 * card.multi_processor_count, 3 if 3 * stage_bytes <= room else 2
+
+
+def launch_strips(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    stride: list[int],
+    sides: list[int],
+    dilation: list[int],
+    config: dict[str, int],
+    ring_wanted: bool,
+    out: torch.Tensor,
+) -> None:
+    """Fill `out` by the fast path: NaN wherever float32 did not fit into float16, and where the result is NaN."""
+    n, c_in, height, width = x.shape
+    c_out, _, kernel_h, kernel_w = weight.shape
+    out_h, out_w = out.shape[2:]
+    half = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float16
+    x_factor = 256.0 if x.dtype == torch.float32 else 1.0
+    block_k = strip_block_k(c_in, config["BLOCK_K"])
+    channels = triton.cdiv(c_in, block_k) * block_k
+    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(c_out)))
+    channel_tiles = triton.cdiv(c_out, block_n)
+    factors = packed_weight(
+        weight, bias, -1.0 if scale < 0 else 1.0, channels, channel_tiles * block_n, half, x_factor
+    )
+
+    tile_w = strip_width(config["BLOCK_M"], out_h, out_w)
+    tile_h = config["BLOCK_M"] // tile_w
+    window_h = (tile_h - 1) * stride[0] + (kernel_h - 1) * dilation[0] + 1
+    ring_w = (tile_w - 1) * stride[1] + (kernel_w - 1) * dilation[1] + 1
+    k_chunks = channels // block_k
+    chunk_w = ring_chunk_width(tile_h * stride[0], ring_w, k_chunks, kernel_h * kernel_w * k_chunks * channel_tiles)
+    lies_well = x_factor == 1 and x.stride(1) == 1 and c_in == channels and all(x.stride(d) % 8 == 0 for d in (0, 2, 3))
+    ring = ring_wanted and chunk_w > 0 and not lies_well
+    source = x if ring or lies_well else packed_input(x, channels, half, x_factor, block_k)
+
+    strips, steps = triton.cdiv(out_w, tile_w), triton.cdiv(out_h, tile_h)
+    total = n * strips * steps
+    programs, stages = residents(x.device, (config["BLOCK_M"] + block_n) * block_k * 2)
+    programs = min(programs, total)
+    ring_h = window_h + 2 * tile_h * stride[0]
+    rows = x.new_empty([programs * ring_h * ring_w * channels if ring else 0], dtype=half)
+    wide = 16 // x.element_size()
+    arguments = {
+        "x_ptr": source, "weight_ptr": factors[0], "factor_ptr": factors[1], "shift_ptr": factors[2],
+        "ring_ptr": rows if ring else factors[0], "out_ptr": out,
+        "magnitude": abs(scale), "C": c_in, "H": height, "W": width, "OH": out_h, "OW": out_w,
+        "stride_xn": source.stride(0), "stride_xc": source.stride(1), "stride_xh": source.stride(2),
+        "stride_xw": source.stride(3), "strips": strips, "steps": steps, "total": total, "c_out": c_out,
+        "CHANNELS": channels, "KH": kernel_h, "KW": kernel_w, "STRIDE_H": stride[0], "STRIDE_W": stride[1],
+        "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1],
+        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": block_n, "BLOCK_K": block_k, "CHUNK_W": chunk_w or 16,
+        "CHANNEL_TILES": channel_tiles, "EVEN_N": c_out % block_n == 0, "RING": ring, "PADDED": any(sides),
+        "UNIT_W": source.stride(3) == 1,
+        "WIDE": not ring or all(number % wide == 0 for number in (*x.stride()[:3], width)),
+        "X_FACTOR": x_factor, "num_warps": config["num_warps"], "num_stages": min(stages, config["num_stages"]),
+    }  # fmt: skip
+    launch(strip_kernel, programs, x.device, arguments)
+
+
+def mend(arguments: dict[str, object], out: torch.Tensor) -> None:
+    """Compute again, by the general path, what is NaN in `out`."""
+    blocks = 4096 // arguments["BLOCK_M"]
+    launch(mend_kernel, triton.cdiv(out.numel(), 4096), out.device, {**arguments, "out_ptr": out, "BLOCKS": blocks})
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -522,11 +1079,20 @@ def conv_scale_min_operator(
     if out.numel() == 0:
         return out
     product = resolved_precision(precision, x)
-    name = config or config_for(out.numel(), weight.shape[0] // groups)
+    name = chosen_config(config, x, weight, scale, groups, product, out)
+    fast = named_configs()[name] if name in fast_configs() else None
+    if fast is not None:
+        launch_strips(x, weight, bias, scale, stride, sides, dilation, fast, "ring" in name, out)
+        if x.dtype != torch.float32:
+            return out
+        name = "medium"
     tiles = tiles_for(named_configs()[name], x.dtype, product, weight.shape[1])
     arguments = conv_arguments(
         x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
     )
+    if fast is not None:
+        mend(arguments, out)
+        return out
     programs = triton.cdiv(out.numel(), tiles["BLOCK_M"])
     launch(conv_scale_min_kernel, programs, x.device, {**arguments, "out_ptr": out})
     return out
