@@ -69,6 +69,14 @@ def taps_and_channels(tile, C, KW, BLOCK_K: tl.constexpr, ONE_TAP: tl.constexpr,
 
 
 @triton.jit
+def nearest_tf32(value):
+    """float32 rounded to tf32, to nearest: the hardware truncates. What is not finite, or nearly so, stays."""
+    bits = value.to(tl.int32, bitcast=True)
+    ordinary = (bits & 0x7F000000) != 0x7F000000
+    return tl.where(ordinary, (bits + 0x1000) & -0x2000, bits).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def scaled_conv_tile(
     x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m, channel_tile,
     C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
@@ -110,6 +118,8 @@ def scaled_conv_tile(
             mask=mask_k[:, None] & mask_n[None, :],
             other=0.0,
         )
+        if PRECISION == "tf32":
+            x_tile, weight_tile = nearest_tf32(x_tile), nearest_tf32(weight_tile)
         acc = tl.dot(x_tile, weight_tile, acc, input_precision=PRECISION, out_dtype=accumulator)
 
     if bias_ptr is not None:
@@ -217,8 +227,8 @@ def mend_kernel(
     """One program: compute again what is NaN among BLOCKS * BLOCK_M results; nearly always there is nothing to do."""
     program = tl.program_id(0)
     offs_all = tile_indices(program, BLOCKS * BLOCK_M, INDEX_64)
-    found = tl.load(out_ptr + offs_all, mask=offs_all < M, other=0.0)
-    if tl.max((found != found).to(tl.int32), 0) != 0:
+    everything = tl.load(out_ptr + offs_all, mask=offs_all < M, other=0.0)
+    if tl.max((everything != everything).to(tl.int32), 0) != 0:
         for block in range(BLOCKS):
             offs_m = tile_indices(program * BLOCKS + block, BLOCK_M, INDEX_64)
             found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
@@ -405,13 +415,13 @@ def strip_kernel(
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
     TILE_H: tl.constexpr, TILE_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, CHUNK_W: tl.constexpr,
     CHANNEL_TILES: tl.constexpr, EVEN_N: tl.constexpr, RING: tl.constexpr, PADDED: tl.constexpr, UNIT_W: tl.constexpr,
-    WIDE: tl.constexpr, X_FACTOR: tl.constexpr,
+    LANE: tl.constexpr, X_FACTOR: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """One program: a share of all steps, one after another, down the strips of the images.
 
     The loop runs over steps, tiles of channels and tiles of K at once, so that loads for the next step are under way
-    while the last one ends. `magnitude` is |scale|; WIDE says that a row of x, and all of its
-    strides but that of the contiguous dimension, are multiples of 16 bytes.
+    while the last one ends. `magnitude` is |scale|. All strides of x but that of the dimension along which it is loaded
+    are given in units of LANE elements, and so is W for a ring.
     """
     BLOCK_M: tl.constexpr = TILE_H * TILE_W
     NEW_H: tl.constexpr = TILE_H * STRIDE_H
@@ -426,15 +436,14 @@ def strip_kernel(
     first = ((program * total) // tl.num_programs(0)).to(tl.int32)
     last = (((program + 1) * total) // tl.num_programs(0)).to(tl.int32)
     ring = ring_ptr + program * (RING_H * RING_W * CHANNELS)
-    if WIDE:
-        lane: tl.constexpr = 128 // x_ptr.dtype.element_ty.primitive_bitwidth
-        stride_xn = tl.multiple_of(stride_xn, lane)
-        stride_xh = tl.multiple_of(stride_xh, lane)
-        if RING:
-            stride_xc = tl.multiple_of(stride_xc, lane)
-            W = tl.multiple_of(W, lane)
-        else:
-            stride_xw = tl.multiple_of(stride_xw, lane)
+    # Multiplied by a constant: Triton sees what loads it may widen, and need not compile for each set of strides.
+    stride_xn = stride_xn * LANE
+    stride_xh = stride_xh * LANE
+    if RING:
+        stride_xc = stride_xc * LANE
+        W = W * LANE
+    else:
+        stride_xw = stride_xw * LANE
 
     offs_m = tl.arange(0, BLOCK_M)
     tile_row = offs_m // TILE_W
@@ -474,7 +483,7 @@ def strip_kernel(
 
         best = tl.full([BLOCK_M], float("inf"), tl.float32)
         acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        for turn in tl.range(0, (end - begin) * TURNS):
+        for turn in tl.range(0, (end - begin) * TURNS, num_stages=STAGES):
             step = begin + turn // TURNS
             channel_tile = (turn // K_TILES) % CHANNEL_TILES
             k_tile = turn % K_TILES
@@ -489,7 +498,8 @@ def strip_kernel(
                 else:
                     slot = (row0 + tile_row * STRIDE_H) % RING_H
                     x_part = tl.load((corner + slot * (RING_W * CHANNELS))[:, None] + x_tile)
-                # The rows of the step after the next one are packed meanwhile.
+                # The rows of the step after the next one are packed meanwhile. Threads hand each other what they load,
+                # so there is a barrier in every turn, and no row is read within a step of being written.
                 chunk = turn % TURNS
                 value = ring_load(
                     channels, chunk, NEW_H, step * NEW_H + (WINDOW_H + NEW_H - PAD_H), w0, H, W, C,
@@ -527,9 +537,6 @@ def strip_kernel(
                     result = (best * magnitude).to(out_ptr.dtype.element_ty)
                     tl.store(out_image + (oh * OW + ow), result, mask=(oh < OH) & (ow < OW))
                     best = tl.full([BLOCK_M], float("inf"), tl.float32)
-                    if RING:
-                        # No row may be read in the next step that a thread still has to write in this one.
-                        tl.debug_barrier()
 
 
 def named_configs() -> dict[str, dict[str, int]]:
@@ -714,20 +721,25 @@ def launch_strips(
     programs = min(programs, total)
     ring_h = window_h + 2 * tile_h * stride[0]
     rows = x.new_empty([programs * ring_h * ring_w * channels if ring else 0], dtype=half)
-    wide = 16 // x.element_size()
+    wide = 16 // source.element_size()
+    strides, columns = list(source.stride()), width
+    lane = wide if not ring or all(number % wide == 0 for number in (*strides[:3], width)) else 1
+    if lane > 1:
+        strides = [step if d == (3 if ring else 1) else step // lane for d, step in enumerate(strides)]
+        columns = width // lane if ring else width
     arguments = {
         "x_ptr": source, "weight_ptr": factors[0], "factor_ptr": factors[1], "shift_ptr": factors[2],
         "ring_ptr": rows if ring else factors[0], "out_ptr": out,
-        "magnitude": abs(scale), "C": c_in, "H": height, "W": width, "OH": out_h, "OW": out_w,
-        "stride_xn": source.stride(0), "stride_xc": source.stride(1), "stride_xh": source.stride(2),
-        "stride_xw": source.stride(3), "strips": strips, "steps": steps, "total": total, "c_out": c_out,
+        "magnitude": abs(scale), "C": c_in, "H": height, "W": columns, "OH": out_h, "OW": out_w,
+        "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
+        "strips": strips, "steps": steps, "total": total, "c_out": c_out,
         "CHANNELS": channels, "KH": kernel_h, "KW": kernel_w, "STRIDE_H": stride[0], "STRIDE_W": stride[1],
         "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1],
         "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": block_n, "BLOCK_K": block_k, "CHUNK_W": chunk_w or 16,
         "CHANNEL_TILES": channel_tiles, "EVEN_N": c_out % block_n == 0, "RING": ring, "PADDED": any(sides),
         "UNIT_W": source.stride(3) == 1,
-        "WIDE": not ring or all(number % wide == 0 for number in (*x.stride()[:3], width)),
-        "X_FACTOR": x_factor, "num_warps": config["num_warps"], "num_stages": min(stages, config["num_stages"]),
+        "LANE": lane, "X_FACTOR": x_factor,
+        "STAGES": min(stages, config["num_stages"]), "num_warps": config["num_warps"],
     }  # fmt: skip
     launch(strip_kernel, programs, x.device, arguments)
 
