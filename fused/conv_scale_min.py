@@ -24,6 +24,7 @@ Names:
     ONE_TAP              whether a K tile stays inside one (kh, kw) (many channels) or runs across them (few)
     PADDED               whether a window can reach outside x
     INDEX_64             whether some offset needs 64 bits
+    X_ALONG_M            whether neighbours in x are neighbouring positions, as in NCHW, and not channels: threads load them
 
 and in the kernels of the fast path:
 
@@ -69,14 +70,6 @@ def taps_and_channels(tile, C, KW, BLOCK_K: tl.constexpr, ONE_TAP: tl.constexpr,
 
 
 @triton.jit
-def nearest_tf32(value):
-    """float32 rounded to tf32, to nearest: the hardware truncates. What is not finite, or nearly so, stays."""
-    bits = value.to(tl.int32, bitcast=True)
-    ordinary = (bits & 0x7F000000) != 0x7F000000
-    return tl.where(ordinary, (bits + 0x1000) & -0x2000, bits).to(tl.float32, bitcast=True)
-
-
-@triton.jit
 def scaled_conv_tile(
     x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, image, h0, w0, mask_m, channel_tile,
     C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
@@ -84,6 +77,7 @@ def scaled_conv_tile(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    X_ALONG_M: tl.constexpr,
 ):  # fmt: skip
     """(conv + bias) * scale for BLOCK_M positions and one tile of channels, with those channels and their mask."""
     index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
@@ -110,7 +104,11 @@ def scaled_conv_tile(
             w = w0[:, None] + right[None, :]
             mask_x &= (h >= 0) & (h < H) & (w >= 0) & (w < W)
         x_columns = down * stride_xh + right * stride_xw + (group * C + c) * stride_xc
-        x_tile = tl.load(x_ptr + (x_rows[:, None] + x_columns[None, :]), mask=mask_x, other=0.0)
+        x_offsets = x_rows[:, None] + x_columns[None, :]
+        if X_ALONG_M:
+            x_tile = tl.trans(tl.load(x_ptr + tl.trans(x_offsets), mask=tl.trans(mask_x), other=0.0))
+        else:
+            x_tile = tl.load(x_ptr + x_offsets, mask=mask_x, other=0.0)
 
         weight_rows = kh.to(index) * stride_wh + kw.to(index) * stride_ww + c * stride_wc
         weight_tile = tl.load(  # [BLOCK_K, BLOCK_N]
@@ -118,8 +116,6 @@ def scaled_conv_tile(
             mask=mask_k[:, None] & mask_n[None, :],
             other=0.0,
         )
-        if PRECISION == "tf32":
-            x_tile, weight_tile = nearest_tf32(x_tile), nearest_tf32(weight_tile)
         acc = tl.dot(x_tile, weight_tile, acc, input_precision=PRECISION, out_dtype=accumulator)
 
     if bias_ptr is not None:
@@ -153,6 +149,7 @@ def smallest_channel(
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    X_ALONG_M: tl.constexpr,
 ):  # fmt: skip
     """The minimum over all channels at the positions offs_m [BLOCK_M], in the accumulator's type."""
     mask_m = offs_m < M
@@ -167,7 +164,7 @@ def smallest_channel(
             C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
             stride_xn, stride_xc, stride_xh, stride_xw,
             stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64, X_ALONG_M,
         )  # fmt: skip
         best, nan_seen = fold_channels(best, nan_seen, value, mask_n[None, :])
 
@@ -193,6 +190,7 @@ def conv_scale_min_kernel(
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    X_ALONG_M: tl.constexpr,
 ):  # fmt: skip
     """One program: the minimum over all channels at BLOCK_M positions."""
     offs_m = tile_indices(tl.program_id(0), BLOCK_M, INDEX_64)
@@ -201,7 +199,7 @@ def conv_scale_min_kernel(
         M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
         stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64, X_ALONG_M,
     )  # fmt: skip
     tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=offs_m < M)
 
@@ -222,26 +220,29 @@ def mend_kernel(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr, BLOCKS: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    X_ALONG_M: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """One program: compute again what is NaN among BLOCKS * BLOCK_M results; nearly always there is nothing to do."""
     program = tl.program_id(0)
+    blocks = tl.arange(0, BLOCKS)
     offs_all = tile_indices(program, BLOCKS * BLOCK_M, INDEX_64)
     everything = tl.load(out_ptr + offs_all, mask=offs_all < M, other=0.0)
-    if tl.max((everything != everything).to(tl.int32), 0) != 0:
-        for block in range(BLOCKS):
-            offs_m = tile_indices(program * BLOCKS + block, BLOCK_M, INDEX_64)
-            found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
-            broken = found != found
-            if tl.max(broken.to(tl.int32), 0) != 0:
-                best = smallest_channel(
-                    x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
-                    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
-                    stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-                    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-                    BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
-                )  # fmt: skip
-                tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=broken)
+    broken_blocks = tl.max(tl.reshape((everything != everything).to(tl.int32), [BLOCKS, BLOCK_M]), 1)
+    block = tl.min(tl.where(broken_blocks != 0, blocks, BLOCKS), 0)
+    while block < BLOCKS:
+        offs_m = tile_indices(program * BLOCKS + block, BLOCK_M, INDEX_64)
+        found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
+        best = smallest_channel(
+            x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
+            M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+            stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+            stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64, X_ALONG_M,
+        )  # fmt: skip
+        tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=found != found)
+        broken_blocks = tl.where(blocks == block, 0, broken_blocks)
+        block = tl.min(tl.where(broken_blocks != 0, blocks, BLOCKS), 0)
 
 
 @triton.jit
@@ -251,21 +252,15 @@ def smaller_or_nan(left, right):
 
 
 @triton.jit
-def held_by_half(largest, smallest_less_one):
-    """Whether float16 holds numbers to within 2^-10, given extremes of their float32 bits without the sign, times 2.
-
-    That is so for 0 and between 2^-15 and 65504, and 2^-10 is what truncation to tf32 may lose. One is taken from the
-    smaller extreme, so that 0 wraps around and counts as large.
-    """
-    return (largest <= 0x8EFFC000) & (smallest_less_one >= 0x6FFFFFFF)
-
-
-@triton.jit
 def half_or_nan(value, factor, HALF: tl.constexpr):
-    """value * factor, elementwise in the 16-bit type; NaN where that type does not hold it."""
+    """value * factor in the 16-bit type; NaN where that is further off than 2^-10, which tf32 may lose by truncation.
+
+    So is what overflows, and whatever is not finite: inf - inf is NaN, which is not within anything.
+    """
     scaled = value * factor
-    size = scaled.to(tl.uint32, bitcast=True) << 1
-    return tl.where(held_by_half(size, size - 1), scaled, float("nan")).to(HALF)
+    half = scaled.to(HALF)
+    held = tl.abs(half.to(tl.float32) - scaled) <= tl.abs(scaled) * 0.0009765625
+    return tl.where(held, half, float("nan"))
 
 
 @triton.jit(
@@ -385,19 +380,15 @@ def ring_store(
     row = place // CHUNK_COLUMNS
     column0 = (place % CHUNK_COLUMNS) * CHUNK_W
     column = tl.arange(0, CHUNK_W)
-    if X_FACTOR != 1:
-        # Eight channels of one column share their fate: fewer tests, and the window is lost all the same.
-        scaled = value * X_FACTOR
-        size = scaled.to(tl.uint32, bitcast=True) << 1
-        held = held_by_half(tl.max(size, 0), tl.min(size - 1, 0))  # [BLOCK_K / 8, CHUNK_W]
-        value = scaled + tl.where(held, 0.0, float("nan"))[None, :, :]
+    half: tl.constexpr = ring_ptr.dtype.element_ty
+    packed = half_or_nan(value, X_FACTOR, half) if X_FACTOR != 1 else value
     slot = (row0 + row) % RING_H
     corner = ring_ptr + ((slot * RING_W + column0) * CHANNELS + (chunk % chunks_of_channels) * BLOCK_K)
     offs_c = tl.arange(0, BLOCK_K // 8)[None, :] * 8 + tl.arange(0, 8)[:, None]
     mask = (row < rows) & (column0 + column < RING_W)
     tl.store(
         corner + ((column * CHANNELS)[None, None, :] + offs_c[:, :, None]),
-        value.to(ring_ptr.dtype.element_ty),
+        packed,
         mask=mask[None, None, :],
     )
 
@@ -586,6 +577,11 @@ def takes_strips(x: torch.Tensor, weight: torch.Tensor, scale: float, groups: in
     )
 
 
+def mend_tiles() -> dict[str, int]:
+    """The tiles of `mend_kernel`: few positions, since single ones are broken, and soon done."""
+    return {"BLOCK_M": 32, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3}
+
+
 def chosen_config(
     config: str | None,
     x: torch.Tensor,
@@ -746,8 +742,9 @@ def launch_strips(
 
 def mend(arguments: dict[str, object], out: torch.Tensor) -> None:
     """Compute again, by the general path, what is NaN in `out`."""
-    blocks = 4096 // arguments["BLOCK_M"]
-    launch(mend_kernel, triton.cdiv(out.numel(), 4096), out.device, {**arguments, "out_ptr": out, "BLOCKS": blocks})
+    blocks = 128
+    programs = triton.cdiv(out.numel(), blocks * arguments["BLOCK_M"])
+    launch(mend_kernel, programs, out.device, {**arguments, "out_ptr": out, "BLOCKS": blocks})
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -993,7 +990,7 @@ def conv_arguments(
         "stride_h": stride[0], "stride_w": stride[1], "pad_h": sides[0], "pad_w": sides[1],
         "dil_h": dilation[0], "dil_w": dilation[1],
         "ONE_TAP": one_tap, "PADDED": any(sides), "INDEX_64": needs_64_bits(tensors, counts),
-        "PRECISION": precision, **tiles,
+        "PRECISION": precision, "X_ALONG_M": x.stride(3) < x.stride(1), **tiles,
     }  # fmt: skip
 
 
@@ -1097,8 +1094,7 @@ def conv_scale_min_operator(
         launch_strips(x, weight, bias, scale, stride, sides, dilation, fast, "ring" in name, out)
         if x.dtype != torch.float32:
             return out
-        name = "medium"
-    tiles = tiles_for(named_configs()[name], x.dtype, product, weight.shape[1])
+    tiles = tiles_for(mend_tiles() if fast else named_configs()[name], x.dtype, product, weight.shape[1])
     arguments = conv_arguments(
         x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
     )
