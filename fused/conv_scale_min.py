@@ -24,7 +24,6 @@ Names:
     ONE_TAP              whether a K tile stays inside one (kh, kw) (many channels) or runs across them (few)
     PADDED               whether a window can reach outside x
     INDEX_64             whether some offset needs 64 bits
-    X_ALONG_M            whether neighbours in x are neighbouring positions, as in NCHW, and not channels: threads load them
 
 and in the kernels of the fast path:
 
@@ -77,7 +76,6 @@ def scaled_conv_tile(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
-    X_ALONG_M: tl.constexpr,
 ):  # fmt: skip
     """(conv + bias) * scale for BLOCK_M positions and one tile of channels, with those channels and their mask."""
     index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
@@ -104,11 +102,7 @@ def scaled_conv_tile(
             w = w0[:, None] + right[None, :]
             mask_x &= (h >= 0) & (h < H) & (w >= 0) & (w < W)
         x_columns = down * stride_xh + right * stride_xw + (group * C + c) * stride_xc
-        x_offsets = x_rows[:, None] + x_columns[None, :]
-        if X_ALONG_M:
-            x_tile = tl.trans(tl.load(x_ptr + tl.trans(x_offsets), mask=tl.trans(mask_x), other=0.0))
-        else:
-            x_tile = tl.load(x_ptr + x_offsets, mask=mask_x, other=0.0)
+        x_tile = tl.load(x_ptr + (x_rows[:, None] + x_columns[None, :]), mask=mask_x, other=0.0)
 
         weight_rows = kh.to(index) * stride_wh + kw.to(index) * stride_ww + c * stride_wc
         weight_tile = tl.load(  # [BLOCK_K, BLOCK_N]
@@ -149,7 +143,6 @@ def smallest_channel(
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
-    X_ALONG_M: tl.constexpr,
 ):  # fmt: skip
     """The minimum over all channels at the positions offs_m [BLOCK_M], in the accumulator's type."""
     mask_m = offs_m < M
@@ -164,7 +157,7 @@ def smallest_channel(
             C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
             stride_xn, stride_xc, stride_xh, stride_xw,
             stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64, X_ALONG_M,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
         )  # fmt: skip
         best, nan_seen = fold_channels(best, nan_seen, value, mask_n[None, :])
 
@@ -190,7 +183,6 @@ def conv_scale_min_kernel(
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
-    X_ALONG_M: tl.constexpr,
 ):  # fmt: skip
     """One program: the minimum over all channels at BLOCK_M positions."""
     offs_m = tile_indices(tl.program_id(0), BLOCK_M, INDEX_64)
@@ -199,7 +191,7 @@ def conv_scale_min_kernel(
         M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
         stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64, X_ALONG_M,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
     )  # fmt: skip
     tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=offs_m < M)
 
@@ -209,40 +201,41 @@ def conv_scale_min_kernel(
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
         "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
         "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
-        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w", "strips", "steps",
     ],
     do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
 )  # fmt: skip
 def mend_kernel(
-    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
+    x_ptr, weight_ptr, bias_ptr, out_ptr, broken_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, strips, steps,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
-    X_ALONG_M: tl.constexpr, BLOCKS: tl.constexpr,
+    TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """One program: compute again what is NaN among BLOCKS * BLOCK_M results; nearly always there is nothing to do."""
-    program = tl.program_id(0)
-    blocks = tl.arange(0, BLOCKS)
-    offs_all = tile_indices(program, BLOCKS * BLOCK_M, INDEX_64)
-    everything = tl.load(out_ptr + offs_all, mask=offs_all < M, other=0.0)
-    broken_blocks = tl.max(tl.reshape((everything != everything).to(tl.int32), [BLOCKS, BLOCK_M]), 1)
-    block = tl.min(tl.where(broken_blocks != 0, blocks, BLOCKS), 0)
-    while block < BLOCKS:
-        offs_m = tile_indices(program * BLOCKS + block, BLOCK_M, INDEX_64)
+    """One program: its share of the steps of `strip_kernel` that came out broken; compute again what is NaN there."""
+    index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
+    PARTS: tl.constexpr = TILE_H * TILE_W // BLOCK_M
+    for item in range(tl.program_id(0), tl.load(broken_ptr) * PARTS, tl.num_programs(0)):
+        place = tl.load(broken_ptr + 1 + item // PARTS)
+        strip, step = place // steps, place % steps
+        offs_tile = (item % PARTS) * BLOCK_M + tl.arange(0, BLOCK_M)
+        oh = step * TILE_H + offs_tile // TILE_W
+        ow = (strip % strips) * TILE_W + offs_tile % TILE_W
+        row = tl.full([BLOCK_M], strip // strips, index) * OH + oh
+        offs_m = tl.where((oh < OH) & (ow < OW), row * OW + ow, M)
         found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
-        best = smallest_channel(
-            x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
-            M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
-            stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-            stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64, X_ALONG_M,
-        )  # fmt: skip
-        tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=found != found)
-        broken_blocks = tl.where(blocks == block, 0, broken_blocks)
-        block = tl.min(tl.where(broken_blocks != 0, blocks, BLOCKS), 0)
+        if tl.max((found != found).to(tl.int32), 0) != 0:
+            best = smallest_channel(
+                x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
+                M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+                stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+                stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+                BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+            )  # fmt: skip
+            tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=found != found)
 
 
 @triton.jit
@@ -253,14 +246,9 @@ def smaller_or_nan(left, right):
 
 @triton.jit
 def half_or_nan(value, factor, HALF: tl.constexpr):
-    """value * factor in the 16-bit type; NaN where that is further off than 2^-10, which tf32 may lose by truncation.
-
-    So is what overflows, and whatever is not finite: inf - inf is NaN, which is not within anything.
-    """
+    """value * factor in the 16-bit type; NaN where that type has no number so large, or value is not finite."""
     scaled = value * factor
-    half = scaled.to(HALF)
-    held = tl.abs(half.to(tl.float32) - scaled) <= tl.abs(scaled) * 0.0009765625
-    return tl.where(held, half, float("nan"))
+    return tl.where(tl.abs(scaled) <= 65504.0, scaled, float("nan")).to(HALF)
 
 
 @triton.jit(
@@ -270,11 +258,14 @@ def half_or_nan(value, factor, HALF: tl.constexpr):
     do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
 )  # fmt: skip
 def pack_weight_kernel(
-    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, sign, c_out, C, KW, products,
+    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, sign, c_out, C, KW, products,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-    CHANNELS: tl.constexpr, X_FACTOR: tl.constexpr, BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr, X_FACTOR: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program: one output channel of the weight as [KH, KW, CHANNELS], with its factor and its shift."""
+    """One program: one output channel of the weight as [KH, KW, CHANNELS], with its factor, shift and limit.
+
+    The limit is its largest weight times LIMIT. The program also says that no step is broken yet.
+    """
     channel = tl.program_id(0)
     exists = channel < c_out
     source = weight_ptr + channel.to(tl.int64) * stride_wo
@@ -291,10 +282,15 @@ def pack_weight_kernel(
                 source + (offset + c.to(tl.int64) * stride_wc), mask=exists & (k < products) & (c < C), other=0.0
             )
             largest = tl.maximum(largest, value.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
-        # The power of two that brings the largest weight of the channel to 2^14; its inverse stays a normal number.
-        exponent = tl.minimum(268 - (tl.max(largest, 0) >> 23), 253)
+        bits = tl.max(largest, 0)
+        # The power of two that brings the largest weight of the channel to 2^14, and its inverse: both normal numbers.
+        exponent = tl.maximum(tl.minimum(268 - (bits >> 23), 252), 14)
         power = (exponent << 23).to(tl.float32, bitcast=True)
         inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True) * (1.0 / X_FACTOR)
+        size = bits.to(tl.float32, bitcast=True)
+        # Below 2^-111 there is no such power: no result is then far enough from 0, as where a weight is not finite.
+        tl.store(limit_ptr + channel, tl.where((bits == 0) | (bits >= 16 << 23), size * LIMIT, float("inf")))
+        tl.store(broken_ptr, 0)
     for start in range(0, products, BLOCK):
         k = start + tl.arange(0, BLOCK)
         c, tap = k % CHANNELS, k // CHANNELS
@@ -400,7 +396,7 @@ def ring_store(
     ],
 )  # fmt: skip
 def strip_kernel(
-    x_ptr, weight_ptr, factor_ptr, shift_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
+    x_ptr, weight_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
     stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, c_out,
     CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
@@ -442,6 +438,10 @@ def strip_kernel(
     offs_n = tl.arange(0, BLOCK_N)
     offs_k = tl.arange(0, BLOCK_K)
     weight_tile = (offs_n * (K_TILES * BLOCK_K))[None, :] + offs_k[:, None]  # [BLOCK_K, BLOCK_N]
+    limit = 0.0
+    if X_FACTOR != 1:
+        for channel_tile in range(CHANNEL_TILES):
+            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
     for segment in range((last - 1) // steps - first // steps + 1):
         strip = first // steps + segment
         begin = tl.maximum(first - strip * steps, 0)
@@ -525,8 +525,14 @@ def strip_kernel(
                 acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
                 if channel_tile == CHANNEL_TILES - 1:
                     oh, ow = step * TILE_H + tile_row, column0 + tile_column
-                    result = (best * magnitude).to(out_ptr.dtype.element_ty)
-                    tl.store(out_image + (oh * OW + ow), result, mask=(oh < OH) & (ow < OW))
+                    mask_out = (oh < OH) & (ow < OW)
+                    result = best * magnitude
+                    if X_FACTOR != 1:
+                        result = tl.where(tl.abs(best) >= limit, result, float("nan"))
+                        if tl.max(((result != result) & mask_out).to(tl.int32), 0) != 0:
+                            place = tl.atomic_add(broken_ptr, 1, sem="relaxed")
+                            tl.store(broken_ptr + 1 + place, strip * steps + step)
+                    tl.store(out_image + (oh * OW + ow), result.to(out_ptr.dtype.element_ty), mask=mask_out)
                     best = tl.full([BLOCK_M], float("inf"), tl.float32)
 
 
@@ -578,8 +584,8 @@ def takes_strips(x: torch.Tensor, weight: torch.Tensor, scale: float, groups: in
 
 
 def mend_tiles() -> dict[str, int]:
-    """The tiles of `mend_kernel`: few positions, since single ones are broken, and soon done."""
-    return {"BLOCK_M": 32, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3}
+    """The tiles of `mend_kernel`: few positions, since single ones are broken, so that it is soon done."""
+    return {"BLOCK_M": 16, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3}
 
 
 def chosen_config(
@@ -593,14 +599,14 @@ def chosen_config(
 ) -> str:
     """The name of the configuration that computes a call for which the user asked for `config`.
 
-    The fast path prepares the weight, and x, before it computes: below 2^31 products that takes longer than it saves. On
+    The fast path prepares the weight, and x, before it computes: below 2^26 products that takes longer than it saves. On
     Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
     themselves.
     """
     fast = takes_strips(x, weight, scale, groups, precision, out.shape[2] * out.shape[3])
     if config is not None:
         return config if fast or config not in fast_configs() else "medium"
-    if fast and x.device.type == "cuda" and out.numel() * weight.numel() >= 2**31:
+    if fast and x.device.type == "cuda" and out.numel() * weight.numel() >= 2**26:
         return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
     return config_for(out.numel(), weight.shape[0] // groups)
 
@@ -632,23 +638,40 @@ def ring_chunk_width(new_rows: int, columns: int, k_chunks: int, turns: int) -> 
     return 0
 
 
+def guard_limit(products: int) -> float:
+    """How many times the largest weight a result must be away from 0 for the fast path to have it right in float32.
+
+    docs/kernel.md derives it; `products` is K.
+    """
+    return products * 2.0**-18
+
+
 def packed_weight(
-    weight: torch.Tensor, bias: torch.Tensor | None, sign: float, channels: int, rows: int, half: torch.dtype, x_factor: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The weight as [rows, KH, KW, channels] in 16 bits, and factor and shift, [rows] each, in float32."""
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    sign: float,
+    channels: int,
+    rows: int,
+    half: torch.dtype,
+    x_factor: float,
+    broken: torch.Tensor,
+) -> list[torch.Tensor]:
+    """The weight as [rows, KH, KW, channels] in 16 bits; then factor, shift and limit, [rows] each, in float32."""
     c_out, c_in, kernel_h, kernel_w = weight.shape
     products = kernel_h * kernel_w * channels
     packed = weight.new_empty([rows, products], dtype=half)
-    factor, shift = weight.new_empty([rows], dtype=torch.float32), weight.new_empty([rows], dtype=torch.float32)
+    numbers = [weight.new_empty([rows], dtype=torch.float32) for _ in range(3)]
     arguments = {
-        "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed, "factor_ptr": factor, "shift_ptr": shift,
+        "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed,
+        "factor_ptr": numbers[0], "shift_ptr": numbers[1], "limit_ptr": numbers[2], "broken_ptr": broken,
         "sign": sign, "c_out": c_out, "C": c_in, "KW": kernel_w, "products": products,
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
         "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
-        "CHANNELS": channels, "X_FACTOR": x_factor, "BLOCK": 512, "num_warps": 4,
+        "CHANNELS": channels, "X_FACTOR": x_factor, "LIMIT": guard_limit(c_in * kernel_h * kernel_w),
+        "BLOCK": 512, "num_warps": 4,
     }  # fmt: skip
     launch(pack_weight_kernel, rows, weight.device, arguments)
-    return packed, factor, shift
+    return [packed, *numbers]
 
 
 def packed_input(x: torch.Tensor, channels: int, half: torch.dtype, x_factor: float, block_c: int) -> torch.Tensor:
@@ -686,8 +709,8 @@ def launch_strips(
     config: dict[str, int],
     ring_wanted: bool,
     out: torch.Tensor,
-) -> None:
-    """Fill `out` by the fast path: NaN wherever float32 did not fit into float16, and where the result is NaN."""
+) -> dict[str, object]:
+    """Fill `out` by the fast path; for float32, NaN where it cannot vouch for the result, and what `mend` must know."""
     n, c_in, height, width = x.shape
     c_out, _, kernel_h, kernel_w = weight.shape
     out_h, out_w = out.shape[2:]
@@ -697,10 +720,6 @@ def launch_strips(
     channels = triton.cdiv(c_in, block_k) * block_k
     block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(c_out)))
     channel_tiles = triton.cdiv(c_out, block_n)
-    factors = packed_weight(
-        weight, bias, -1.0 if scale < 0 else 1.0, channels, channel_tiles * block_n, half, x_factor
-    )
-
     tile_w = strip_width(config["BLOCK_M"], out_h, out_w)
     tile_h = config["BLOCK_M"] // tile_w
     window_h = (tile_h - 1) * stride[0] + (kernel_h - 1) * dilation[0] + 1
@@ -713,6 +732,9 @@ def launch_strips(
 
     strips, steps = triton.cdiv(out_w, tile_w), triton.cdiv(out_h, tile_h)
     total = n * strips * steps
+    broken = x.new_empty([1 + total], dtype=torch.int32)
+    sign = -1.0 if scale < 0 else 1.0
+    weights = packed_weight(weight, bias, sign, channels, channel_tiles * block_n, half, x_factor, broken)
     programs, stages = residents(x.device, (config["BLOCK_M"] + block_n) * block_k * 2)
     programs = min(programs, total)
     ring_h = window_h + 2 * tile_h * stride[0]
@@ -724,8 +746,8 @@ def launch_strips(
         strides = [step if d == (3 if ring else 1) else step // lane for d, step in enumerate(strides)]
         columns = width // lane if ring else width
     arguments = {
-        "x_ptr": source, "weight_ptr": factors[0], "factor_ptr": factors[1], "shift_ptr": factors[2],
-        "ring_ptr": rows if ring else factors[0], "out_ptr": out,
+        "x_ptr": source, "weight_ptr": weights[0], "factor_ptr": weights[1], "shift_ptr": weights[2],
+        "limit_ptr": weights[3], "broken_ptr": broken, "ring_ptr": rows if ring else weights[0], "out_ptr": out,
         "magnitude": abs(scale), "C": c_in, "H": height, "W": columns, "OH": out_h, "OW": out_w,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
         "strips": strips, "steps": steps, "total": total, "c_out": c_out,
@@ -738,13 +760,12 @@ def launch_strips(
         "STAGES": min(stages, config["num_stages"]), "num_warps": config["num_warps"],
     }  # fmt: skip
     launch(strip_kernel, programs, x.device, arguments)
+    return {"broken_ptr": broken, "strips": strips, "steps": steps, "TILE_H": tile_h, "TILE_W": tile_w}
 
 
-def mend(arguments: dict[str, object], out: torch.Tensor) -> None:
-    """Compute again, by the general path, what is NaN in `out`."""
-    blocks = 128
-    programs = triton.cdiv(out.numel(), blocks * arguments["BLOCK_M"])
-    launch(mend_kernel, programs, out.device, {**arguments, "out_ptr": out, "BLOCKS": blocks})
+def mend(arguments: dict[str, object], broken: dict[str, object], out: torch.Tensor) -> None:
+    """Compute again, by the general path, what the fast one could not vouch for."""
+    launch(mend_kernel, residents(out.device, 0)[0], out.device, {**arguments, **broken, "out_ptr": out})
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -990,7 +1011,7 @@ def conv_arguments(
         "stride_h": stride[0], "stride_w": stride[1], "pad_h": sides[0], "pad_w": sides[1],
         "dil_h": dilation[0], "dil_w": dilation[1],
         "ONE_TAP": one_tap, "PADDED": any(sides), "INDEX_64": needs_64_bits(tensors, counts),
-        "PRECISION": precision, "X_ALONG_M": x.stride(3) < x.stride(1), **tiles,
+        "PRECISION": precision, **tiles,
     }  # fmt: skip
 
 
@@ -1091,7 +1112,7 @@ def conv_scale_min_operator(
     name = chosen_config(config, x, weight, scale, groups, product, out)
     fast = named_configs()[name] if name in fast_configs() else None
     if fast is not None:
-        launch_strips(x, weight, bias, scale, stride, sides, dilation, fast, "ring" in name, out)
+        broken = launch_strips(x, weight, bias, scale, stride, sides, dilation, fast, "ring" in name, out)
         if x.dtype != torch.float32:
             return out
     tiles = tiles_for(mend_tiles() if fast else named_configs()[name], x.dtype, product, weight.shape[1])
@@ -1099,7 +1120,7 @@ def conv_scale_min_operator(
         x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
     )
     if fast is not None:
-        mend(arguments, out)
+        mend(arguments, broken, out)
         return out
     programs = triton.cdiv(out.numel(), tiles["BLOCK_M"])
     launch(conv_scale_min_kernel, programs, x.device, {**arguments, "out_ptr": out})
