@@ -95,7 +95,7 @@ def workloads() -> list[Workload]:
 
 
 def tensors(workload: Workload) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """x in [0, 1), weight and bias as nn.Conv2d draws them."""
+    """X in [0, 1), weight and bias as nn.Conv2d draws them."""
     torch.manual_seed(0)
     dtype = getattr(torch, workload.dtype)
     layer = torch.nn.Conv2d(workload.c, workload.c_out, workload.k, groups=workload.groups)
