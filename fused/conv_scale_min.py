@@ -201,7 +201,7 @@ def conv_scale_min_kernel(
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
         "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
         "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
-        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w", "strips", "steps",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w", "strips", "steps", "grid_h", "grid_w",
     ],
     do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
 )  # fmt: skip
@@ -210,12 +210,15 @@ def mend_kernel(
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, strips, steps,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, strips, steps, grid_h, grid_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
     TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """One program: its share of the steps of `strip_kernel` that came out broken; compute again what is NaN there."""
+    """One program: its share of the steps that came out broken; compute again what is NaN there.
+
+    Steps are those of `strip_kernel`, on images of grid_h * grid_w results; `finish_kernel` has one image of one row.
+    """
     index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
     PARTS: tl.constexpr = TILE_H * TILE_W // BLOCK_M
     for item in range(tl.program_id(0), tl.load(broken_ptr) * PARTS, tl.num_programs(0)):
@@ -224,8 +227,8 @@ def mend_kernel(
         offs_tile = (item % PARTS) * BLOCK_M + tl.arange(0, BLOCK_M)
         oh = step * TILE_H + offs_tile // TILE_W
         ow = (strip % strips) * TILE_W + offs_tile % TILE_W
-        row = tl.full([BLOCK_M], strip // strips, index) * OH + oh
-        offs_m = tl.where((oh < OH) & (ow < OW), row * OW + ow, M)
+        row = tl.full([BLOCK_M], strip // strips, index) * grid_h + oh
+        offs_m = tl.where((oh < grid_h) & (ow < grid_w), row * grid_w + ow, M)
         found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
         if tl.max((found != found).to(tl.int32), 0) != 0:
             best = smallest_channel(
@@ -562,11 +565,85 @@ def strip_kernel(
                     best = tl.full([BLOCK_M], float("inf"), tl.float32)
 
 
+@triton.jit(
+    do_not_specialize=[
+        "M", "H", "W", "OH", "OW", "KW", "k_tiles", "k_chunks", "channel_tiles", "splits", "rows",
+        "stride_xn", "stride_xh", "stride_xw", "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
+    ],
+)  # fmt: skip
+def partial_kernel(
+    x_ptr, weight_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles, splits, rows,
+    stride_xn, stride_xh, stride_xw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PADDED: tl.constexpr, LANE: tl.constexpr,
+):  # fmt: skip
+    """One program: BLOCK_M positions, one tile of channels, one of `splits` shares of K, to sums [splits, M, rows].
+
+    For calls with too few positions to occupy the card; strides of x are in units of LANE elements.
+    """
+    place = tl.program_id(0)
+    split = place % splits
+    channel_tile = (place // splits) % channel_tiles
+    offs_m = (place // splits // channel_tiles) * BLOCK_M + tl.arange(0, BLOCK_M)
+    mask_m = offs_m < M
+    image, h0, w0 = window_origin(offs_m, OH, OW, stride_h, stride_w, pad_h, pad_w)
+    offs_n = channel_tile * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_k = tl.arange(0, BLOCK_K)
+
+    stride_xh = stride_xh * LANE
+    stride_xw = stride_xw * LANE
+    x_tile = (image * (stride_xn * LANE) + h0 * stride_xh + w0 * stride_xw)[:, None] + offs_k[None, :]
+    weight_tile = (offs_n * (k_tiles * BLOCK_K))[None, :] + offs_k[:, None]
+    acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for k_tile in range((split * k_tiles) // splits, ((split + 1) * k_tiles) // splits):
+        tap = k_tile // k_chunks
+        down, right = (tap // KW) * dil_h, (tap % KW) * dil_w
+        mask = mask_m
+        if PADDED:
+            h, w = h0 + down, w0 + right
+            mask = mask & (h >= 0) & (h < H) & (w >= 0) & (w < W)
+        corner = x_ptr + (down * stride_xh + right * stride_xw + (k_tile % k_chunks) * BLOCK_K)
+        x_part = tl.load(corner + x_tile, mask=mask[:, None], other=0.0)
+        weight_part = tl.load((weight_ptr + k_tile * BLOCK_K) + weight_tile)
+        acc = tl.dot(x_part, weight_part, acc)
+    sums = sums_ptr + (split * M).to(tl.int64) * rows
+    tl.store(sums + (offs_m[:, None] * rows + offs_n[None, :]), acc, mask=mask_m[:, None])
+
+
+@triton.jit(do_not_specialize=["magnitude", "M", "c_out", "splits", "rows"])
+def finish_kernel(
+    sums_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, out_ptr, magnitude, M, c_out, splits, rows,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, X_FACTOR: tl.constexpr,
+):  # fmt: skip
+    """One program: BLOCK_M results from the partial sums."""
+    offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    mask_m = offs_m < M
+    best = tl.full([BLOCK_M], float("inf"), tl.float32)
+    limit = 0.0
+    for tile in range(rows // BLOCK_N):
+        channel = tile * BLOCK_N + tl.arange(0, BLOCK_N)
+        sums = sums_ptr + (offs_m[:, None] * rows + channel[None, :])
+        whole = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        for split in range(splits):
+            whole += tl.load(sums + (split * M).to(tl.int64) * rows, mask=mask_m[:, None], other=0.0)
+        whole = whole * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
+        whole = tl.where((channel < c_out)[None, :], whole, float("inf"))
+        best = smaller_or_nan(best, tl.reduce(whole, 1, smaller_or_nan))
+        if X_FACTOR != 1:
+            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel), 0))
+    result = best * magnitude
+    if X_FACTOR != 1:
+        result = tl.where(tl.abs(best) >= limit, result, float("nan"))
+        if tl.max(((result != result) & mask_m).to(tl.int32), 0) != 0:
+            place = tl.atomic_add(broken_ptr, 1, sem="relaxed")
+            tl.store(broken_ptr + 1 + place, tl.program_id(0))
+    tl.store(out_ptr + offs_m, result.to(out_ptr.dtype.element_ty), mask=mask_m)
+
+
 def named_configs() -> dict[str, dict[str, int]]:
     """The tile configurations by name, simplest first.
 
     tl.dot wants at least 16 in each dimension. float64 launches with smaller tiles than named here: see `tiles_for`.
-    Those called strip and ring are the fast path's, and mean "medium" where it does not take a call: `takes_strips`.
+    Those called strip, ring and split are the fast path's, and mean "medium" where it does not take a call.
     """
     return {
         "small": {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
@@ -575,8 +652,11 @@ def named_configs() -> dict[str, dict[str, int]]:
         "large": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3},
         "strip": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
         "ring": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
+        "split": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
+        "large split": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
         "tiny strip": {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
         "tiny ring": {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
+        "tiny split": {"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
     }
 
 
@@ -589,24 +669,33 @@ def config_for(positions: int, group_channels: int) -> str:
 
 def fast_configs() -> tuple[str, ...]:
     """The names of the fast path's configurations."""
-    return "strip", "ring", "tiny strip", "tiny ring"
+    return "strip", "ring", "split", "large split", "tiny strip", "tiny ring", "tiny split"
 
 
-def takes_strips(x: torch.Tensor, weight: torch.Tensor, scale: float, groups: int, pixels: int) -> bool:
-    """Whether the fast path takes a call whose results have `pixels` pixels.
+def takes_strips(x: torch.Tensor, weight: torch.Tensor, scale: float, groups: int, out: torch.Tensor) -> bool:
+    """Whether the fast path takes a call.
 
     It has one group, offsets of 32 bits inside an image, and an ordinary scale: 0, infinity and NaN do not commute with
     a minimum.
     """
     _, channels, height, width = x.shape
     reach = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:], strict=True))
+    largest = max(reach, 3 * height * width * (channels + 64), out.shape[2] * out.shape[3], 12 * weight.numel())
     return (
         x.dtype != torch.float64
         and groups == 1
         and channels >= 16
         and 2.0**-126 <= abs(scale) < 2.0**127
-        and max(reach, 3 * height * width * (channels + 64), pixels, 12 * weight.numel()) < 2**31 - 2**24
+        and largest < 2**31 - 2**24
     )
+
+
+def takes_splits(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> bool:
+    """Whether what `takes_strips` takes may be split: all offsets into x, its copy and the sums have 32 bits."""
+    n, channels, height, width = x.shape
+    reach = sum((size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True))
+    sums = out.numel() * (weight.shape[0] + 128)
+    return max(reach, 3 * n * height * width * (channels + 64), sums) < 2**31 - 2**24
 
 
 def mend_tiles() -> dict[str, int]:
@@ -625,15 +714,21 @@ def chosen_config(
     """The name of the configuration that computes a call for which the user asked for `config`.
 
     The fast path prepares the weight, and x, before it computes: below 2^26 products that takes longer than it saves.
-    On Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
+    Where there are fewer tiles of positions than programs at once, the channels and K are shared out, too. On Hopper x
+    is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
     themselves.
     """
-    fast = takes_strips(x, weight, scale, groups, out.shape[2] * out.shape[3])
+    fast = takes_strips(x, weight, scale, groups, out)
     if config is not None:
-        return config if fast or config not in fast_configs() else "medium"
-    if fast and x.device.type == "cuda" and out.numel() * weight.numel() >= 2**26:
-        return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
-    return config_for(out.numel(), weight.shape[0] // groups)
+        possible = fast and (takes_splits(x, weight, out) if "split" in config else True)
+        return config if possible or config not in fast_configs() else "medium"
+    if not fast or x.device.type != "cuda" or out.numel() * weight.numel() < 2**26:
+        return config_for(out.numel(), weight.shape[0] // groups)
+    programs, _ = residents(x.device, 0)
+    if triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, out):
+        tiles = triton.cdiv(out.numel(), 128) * triton.cdiv(weight.shape[0], 128)
+        return "large split" if 2 * tiles >= programs else "split"
+    return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
 
 
 def strip_block_k(channels: int, largest: int) -> int:
@@ -672,49 +767,40 @@ def guard_limit(products: int, parts: int) -> float:
 
 
 def packed_weight(
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    sign: float,
-    channels: int,
-    rows: int,
-    half: torch.dtype,
-    x_factor: float,
-    parts: int,
-    broken: torch.Tensor,
+    weight: torch.Tensor, bias: torch.Tensor | None, scale: float, layout: dict[str, int], broken: torch.Tensor
 ) -> list[torch.Tensor]:
     """The weight as [rows, KH, KW, channels] in 16 bits; then factor, shift and limit, [rows] each, in float32."""
     c_out, c_in, kernel_h, kernel_w = weight.shape
-    products = kernel_h * kernel_w * channels
-    packed = weight.new_empty([rows, products], dtype=half)
+    rows, products = layout["channel_tiles"] * layout["block_n"], kernel_h * kernel_w * layout["channels"]
+    packed = weight.new_empty([rows, products], dtype=half_type(weight.dtype))
     numbers = [weight.new_empty([rows], dtype=torch.float32) for _ in range(3)]
-    arguments: dict[str, object] = {
+    arguments = {
         "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed,
         "factor_ptr": numbers[0], "shift_ptr": numbers[1], "limit_ptr": numbers[2], "broken_ptr": broken,
-        "sign": sign, "c_out": c_out, "C": c_in, "KW": kernel_w, "products": products,
+        "sign": -1.0 if scale < 0 else 1.0, "c_out": c_out, "C": c_in, "KW": kernel_w, "products": products,
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
         "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
-        "CHANNELS": channels, "PARTS": parts, "X_FACTOR": x_factor,
-        "LIMIT": guard_limit(c_in * kernel_h * kernel_w, parts),
-        "BLOCK": 512, "num_warps": 4,
+        "CHANNELS": layout["channels"], "PARTS": layout["parts"], "X_FACTOR": layout["x_factor"],
+        "LIMIT": guard_limit(c_in * kernel_h * kernel_w, layout["parts"]), "BLOCK": 512, "num_warps": 4,
     }  # fmt: skip
     launch(pack_weight_kernel, rows, weight.device, arguments)
     return [packed, *numbers]
 
 
-def packed_input(
-    x: torch.Tensor, channels: int, half: torch.dtype, x_factor: float, parts: int, block_c: int
-) -> torch.Tensor:
+def packed_input(x: torch.Tensor, layout: dict[str, int]) -> torch.Tensor:
     """The input as [N, channels, H, W] in 16 bits, channels last in memory."""
     n, c_in, height, width = x.shape
-    packed = x.new_empty([n, height, width, channels], dtype=half)
+    channels, block_c = layout["channels"], layout["block_k"]
+    packed = x.new_empty([n, height, width, channels], dtype=half_type(x.dtype))
     blocks = triton.cdiv(height * width, 128)
     arguments = {
         "x_ptr": x, "packed_ptr": packed, "C": c_in, "W": width, "pixels": height * width, "blocks": blocks,
         "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
-        "CHANNELS": channels, "PARTS": parts, "JOINED": x.stride(3) == 1 and x.stride(2) == width,
-        "UNIT_C": x.stride(1) == 1, "X_FACTOR": x_factor, "BLOCK_M": 128, "BLOCK_C": block_c, "num_warps": 8,
+        "CHANNELS": channels, "PARTS": layout["parts"], "JOINED": x.stride(3) == 1 and x.stride(2) == width,
+        "UNIT_C": x.stride(1) == 1, "X_FACTOR": layout["x_factor"], "BLOCK_M": 128, "BLOCK_C": block_c,
+        "num_warps": 8,
     }  # fmt: skip
-    launch(pack_kernel, n * blocks * (channels // parts // block_c), x.device, arguments)
+    launch(pack_kernel, n * blocks * (channels // layout["parts"] // block_c), x.device, arguments)
     return packed.permute(0, 3, 1, 2)
 
 
@@ -727,6 +813,33 @@ def residents(device: torch.device, stage_bytes: int) -> tuple[int, int]:
     return 2 * card.multi_processor_count, 3 if 3 * stage_bytes <= room else 2
 
 
+def half_type(dtype: torch.dtype) -> torch.dtype:
+    """The 16-bit type in which the fast path multiplies."""
+    return torch.bfloat16 if dtype == torch.bfloat16 else torch.float16
+
+
+def half_layout(x: torch.Tensor, weight: torch.Tensor, precision: str, config: dict[str, int]) -> dict[str, int]:
+    """How the fast path lays out its operands; `config`'s tiles, no larger than they need be."""
+    c_in, c_out = x.shape[1], weight.shape[0]
+    block_k = strip_block_k(c_in, config["BLOCK_K"])
+    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(c_out)))
+    parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
+    return {
+        "x_factor": 256 if x.dtype == torch.float32 else 1,
+        "parts": parts,
+        "block_k": block_k,
+        "channels": triton.cdiv(c_in, block_k) * block_k * parts,
+        "block_n": block_n,
+        "channel_tiles": triton.cdiv(c_out, block_n),
+    }
+
+
+def lies_well(x: torch.Tensor, layout: dict[str, int]) -> bool:
+    """Whether the fast path can read x as it lies: 16 bits, channels last, rows of 16 bytes."""
+    steps = [x.stride(dim) % 8 for dim in (0, 2, 3)]
+    return layout["x_factor"] == 1 and x.stride(1) == 1 and x.shape[1] == layout["channels"] and not any(steps)
+
+
 def launch_strips(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -735,41 +848,33 @@ def launch_strips(
     stride: list[int],
     sides: list[int],
     dilation: list[int],
-    precision: str,
     config: dict[str, int],
+    layout: dict[str, int],
     ring_wanted: bool,
     out: torch.Tensor,
 ) -> dict[str, object]:
-    """Fill `out` by the fast path; for float32, NaN where it cannot vouch for the result, and what `mend` must know."""
+    """Fill `out` by strips; for float32, NaN where they cannot vouch for the result, and what `mend` must know."""
     n, c_in, height, width = x.shape
-    c_out, _, kernel_h, kernel_w = weight.shape
+    kernel_h, kernel_w = weight.shape[2:]
     out_h, out_w = out.shape[2:]
-    half = torch.bfloat16 if x.dtype == torch.bfloat16 else torch.float16
-    x_factor = 256.0 if x.dtype == torch.float32 else 1.0
-    block_k = strip_block_k(c_in, config["BLOCK_K"])
-    parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
-    channels = triton.cdiv(c_in, block_k) * block_k * parts
-    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(c_out)))
-    channel_tiles = triton.cdiv(c_out, block_n)
+    channels, block_k, channel_tiles = layout["channels"], layout["block_k"], layout["channel_tiles"]
     tile_w = strip_width(config["BLOCK_M"], out_h, out_w)
     tile_h = config["BLOCK_M"] // tile_w
     window_h = (tile_h - 1) * stride[0] + (kernel_h - 1) * dilation[0] + 1
     ring_w = (tile_w - 1) * stride[1] + (kernel_w - 1) * dilation[1] + 1
     k_chunks = channels // block_k
     chunk_w = ring_chunk_width(tile_h * stride[0], ring_w, k_chunks, kernel_h * kernel_w * k_chunks * channel_tiles)
-    lies_well = x_factor == 1 and x.stride(1) == 1 and c_in == channels and all(x.stride(d) % 8 == 0 for d in (0, 2, 3))
-    ring = ring_wanted and parts == 1 and chunk_w > 0 and not lies_well
-    source = x if ring or lies_well else packed_input(x, channels, half, x_factor, parts, block_k)
+    ring = ring_wanted and layout["parts"] == 1 and chunk_w > 0 and not lies_well(x, layout)
+    source = x if ring or lies_well(x, layout) else packed_input(x, layout)
 
     strips, steps = triton.cdiv(out_w, tile_w), triton.cdiv(out_h, tile_h)
     total = n * strips * steps
     broken = x.new_empty([1 + total], dtype=torch.int32)
-    sign = -1.0 if scale < 0 else 1.0
-    weights = packed_weight(weight, bias, sign, channels, channel_tiles * block_n, half, x_factor, parts, broken)
-    programs, stages = residents(x.device, (config["BLOCK_M"] + block_n) * block_k * 2)
+    packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
+    programs, stages = residents(x.device, (config["BLOCK_M"] + layout["block_n"]) * block_k * 2)
     programs = min(programs, total)
     ring_h = window_h + 2 * tile_h * stride[0]
-    rows = x.new_empty([programs * ring_h * ring_w * channels if ring else 0], dtype=half)
+    rows = x.new_empty([programs * ring_h * ring_w * channels], dtype=half_type(x.dtype)) if ring else packed
     wide = 16 // source.element_size()
     strides, columns = list(source.stride()), width
     lane = wide if not ring or all(number % wide == 0 for number in (*strides[:3], width)) else 1
@@ -777,21 +882,71 @@ def launch_strips(
         strides = [step if d == (3 if ring else 1) else step // lane for d, step in enumerate(strides)]
         columns = width // lane if ring else width
     arguments = {
-        "x_ptr": source, "weight_ptr": weights[0], "factor_ptr": weights[1], "shift_ptr": weights[2],
-        "limit_ptr": weights[3], "broken_ptr": broken, "ring_ptr": rows if ring else weights[0], "out_ptr": out,
+        "x_ptr": source, "weight_ptr": packed, "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit,
+        "broken_ptr": broken, "ring_ptr": rows, "out_ptr": out,
         "magnitude": abs(scale), "C": c_in, "H": height, "W": columns, "OH": out_h, "OW": out_w,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
-        "strips": strips, "steps": steps, "total": total, "c_out": c_out,
+        "strips": strips, "steps": steps, "total": total, "c_out": weight.shape[0],
         "CHANNELS": channels, "KH": kernel_h, "KW": kernel_w, "STRIDE_H": stride[0], "STRIDE_W": stride[1],
         "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1],
-        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": block_n, "BLOCK_K": block_k, "CHUNK_W": chunk_w or 16,
-        "CHANNEL_TILES": channel_tiles, "EVEN_N": c_out % block_n == 0, "RING": ring, "PADDED": any(sides),
-        "UNIT_W": source.stride(3) == 1,
-        "LANE": lane, "X_FACTOR": x_factor,
+        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": layout["block_n"], "BLOCK_K": block_k,
+        "CHUNK_W": chunk_w or 16, "CHANNEL_TILES": channel_tiles,
+        "EVEN_N": weight.shape[0] % layout["block_n"] == 0, "RING": ring, "PADDED": any(sides),
+        "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
         "STAGES": min(stages, config["num_stages"]), "num_warps": config["num_warps"],
     }  # fmt: skip
     launch(strip_kernel, programs, x.device, arguments)
-    return {"broken_ptr": broken, "strips": strips, "steps": steps, "TILE_H": tile_h, "TILE_W": tile_w}
+    grid = {"strips": strips, "steps": steps, "grid_h": out_h, "grid_w": out_w}
+    return {"broken_ptr": broken, **grid, "TILE_H": tile_h, "TILE_W": tile_w}
+
+
+def launch_split(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    stride: list[int],
+    sides: list[int],
+    dilation: list[int],
+    config: dict[str, int],
+    layout: dict[str, int],
+    out: torch.Tensor,
+) -> dict[str, object]:
+    """Fill `out` by partial sums, as `launch_strips` does by strips; they are [splits, M, C_out], rounded up."""
+    kernel_h, kernel_w = weight.shape[2:]
+    positions, block_m, block_n = out.numel(), config["BLOCK_M"], layout["block_n"]
+    channels, channel_tiles = layout["channels"], layout["channel_tiles"]
+    source = x if lies_well(x, layout) else packed_input(x, layout)
+    finish_m = 16
+    broken = x.new_empty([1 + triton.cdiv(positions, finish_m)], dtype=torch.int32)
+    packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
+
+    k_chunks = channels // layout["block_k"]
+    k_tiles = kernel_h * kernel_w * k_chunks
+    tiles = triton.cdiv(positions, block_m) * channel_tiles
+    splits = max(1, min(residents(x.device, 0)[0] // tiles, k_tiles // 4))
+    rows = channel_tiles * block_n
+    sums = x.new_empty([splits, positions, rows], dtype=torch.float32)
+    height, width = x.shape[2:]
+    arguments = {
+        "x_ptr": source, "weight_ptr": packed, "sums_ptr": sums, "M": positions, "H": height, "W": width,
+        "OH": out.shape[2], "OW": out.shape[3], "KW": kernel_w, "k_tiles": k_tiles, "k_chunks": k_chunks,
+        "channel_tiles": channel_tiles, "splits": splits, "rows": rows,
+        "stride_xn": source.stride(0) // 8, "stride_xh": source.stride(2) // 8, "stride_xw": source.stride(3) // 8,
+        "stride_h": stride[0], "stride_w": stride[1], "pad_h": sides[0], "pad_w": sides[1],
+        "dil_h": dilation[0], "dil_w": dilation[1],
+        "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": layout["block_k"], "PADDED": any(sides), "LANE": 8,
+        "num_warps": config["num_warps"], "num_stages": config["num_stages"],
+    }  # fmt: skip
+    launch(partial_kernel, tiles * splits, x.device, arguments)
+    arguments = {
+        "sums_ptr": sums, "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit, "broken_ptr": broken,
+        "out_ptr": out, "magnitude": abs(scale), "M": positions, "c_out": weight.shape[0], "splits": splits,
+        "rows": rows, "BLOCK_M": finish_m, "BLOCK_N": block_n, "X_FACTOR": layout["x_factor"], "num_warps": 4,
+    }  # fmt: skip
+    launch(finish_kernel, triton.cdiv(positions, finish_m), x.device, arguments)
+    grid = {"strips": triton.cdiv(positions, finish_m), "steps": 1, "grid_h": 1, "grid_w": positions}
+    return {"broken_ptr": broken, **grid, "TILE_H": 1, "TILE_W": finish_m}
 
 
 def mend(arguments: dict[str, object], broken: dict[str, object], out: torch.Tensor) -> None:
@@ -1143,7 +1298,12 @@ def conv_scale_min_operator(
     name = chosen_config(config, x, weight, scale, groups, out)
     fast = named_configs()[name] if name in fast_configs() else None
     if fast is not None:
-        broken = launch_strips(x, weight, bias, scale, stride, sides, dilation, product, fast, "ring" in name, out)
+        layout = half_layout(x, weight, product, fast)
+        if "split" in name:
+            broken = launch_split(x, weight, bias, scale, stride, sides, dilation, fast, layout, out)
+        else:
+            ring = "ring" in name
+            broken = launch_strips(x, weight, bias, scale, stride, sides, dilation, fast, layout, ring, out)
         if x.dtype != torch.float32:
             return out
     tiles = tiles_for(mend_tiles() if fast else named_configs()[name], x.dtype, product, weight.shape[1])
