@@ -261,62 +261,63 @@ def rest_of_half(value, high, HALF: tl.constexpr):
 
 @triton.jit(
     do_not_specialize=[
-        "sign", "c_out", "C", "KW", "products", "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
+        "sign", "limit", "c_out", "C", "KH", "KW", "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
     ],
     do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
 )  # fmt: skip
 def pack_weight_kernel(
-    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, sign, c_out, C, KW, products,
+    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, sign, limit, c_out, C, KH, KW,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-    CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, LIMIT: tl.constexpr, BLOCK: tl.constexpr,
+    CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr,
+    TAPS: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program: one output channel of the weight as [KH, KW, CHANNELS], with its factor, shift and limit.
 
-    The limit is its largest weight times LIMIT. The program also says that no step is broken yet. Three PARTS are the
+    The limit is its largest weight times `limit`. The program also says that no step is broken yet. Three PARTS are the
     16-bit weight, its rest, and the weight again: `pack_kernel` lays out x so that their products add up.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
     channel = tl.program_id(0)
     exists = channel < c_out
-    source = weight_ptr + channel.to(tl.int64) * stride_wo
     half: tl.constexpr = packed_ptr.dtype.element_ty
+    tap = tl.arange(0, TAPS)
+    offs_c = tl.arange(0, BLOCK_C)
+    # In the weight's own order: neighbouring threads load neighbouring taps.
+    taps = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
+    source = (
+        (weight_ptr + channel.to(tl.int64) * stride_wo) + (offs_c.to(tl.int64) * stride_wc)[:, None] + taps[None, :]
+    )
+    mask_tap = (tap < KH * KW)[None, :]
     power = 1.0
     inverse = 1.0
     if X_FACTOR != 1:
-        largest = tl.zeros([BLOCK], tl.int32)
-        for start in range(0, products, BLOCK):
-            k = start + tl.arange(0, BLOCK)
-            c, tap = k % WHOLE, k // CHANNELS
-            offset = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
-            value = tl.load(
-                source + (offset + c.to(tl.int64) * stride_wc), mask=exists & (k < products) & (c < C), other=0.0
-            )
+        largest = tl.zeros([BLOCK_C, TAPS], tl.int32)
+        for c0 in range(0, WHOLE, BLOCK_C):
+            mask = exists & (c0 + offs_c < C)[:, None] & mask_tap
+            value = tl.load(source + tl.full([], c0, tl.int64) * stride_wc, mask=mask, other=0.0)
             largest = tl.maximum(largest, value.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
-        bits = tl.max(largest, 0)
+        bits = tl.max(tl.max(largest, 1), 0)
         # The power of two that brings the largest weight of the channel to 2^14, and its inverse: both normal numbers.
         exponent = tl.maximum(tl.minimum(268 - (bits >> 23), 252), 14)
         power = (exponent << 23).to(tl.float32, bitcast=True)
         inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True) * (1.0 / X_FACTOR)
         size = bits.to(tl.float32, bitcast=True)
         # Below 2^-111 there is no such power: no result is then far enough from 0, as where a weight is not finite.
-        tl.store(limit_ptr + channel, tl.where((bits == 0) | (bits >= 16 << 23), size * LIMIT, float("inf")))
+        tl.store(limit_ptr + channel, tl.where((bits == 0) | (bits >= 16 << 23), size * limit, float("inf")))
         tl.store(broken_ptr, 0)
-    for start in range(0, products, BLOCK):
-        k = start + tl.arange(0, BLOCK)
-        c, tap = k % WHOLE, k // CHANNELS
-        offset = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
-        value = tl.load(
-            source + (offset + c.to(tl.int64) * stride_wc), mask=exists & (k < products) & (c < C), other=0.0
-        )
+    target = (packed_ptr + channel.to(tl.int64) * (KH * KW * CHANNELS)) + (offs_c[:, None] + (tap * CHANNELS)[None, :])
+    for c0 in range(0, WHOLE, BLOCK_C):
+        mask = exists & (c0 + offs_c < C)[:, None] & mask_tap
+        value = tl.load(source + tl.full([], c0, tl.int64) * stride_wc, mask=mask, other=0.0)
         if X_FACTOR != 1:
             scaled = value * power
             packed = half_or_nan(scaled, half)
             if PARTS == 3:
-                second = (k % CHANNELS) // WHOLE == 1
-                packed = tl.where(second, rest_of_half(scaled, packed, half), packed)
+                tl.store(target + (c0 + WHOLE), rest_of_half(scaled, packed, half), mask=mask_tap)
+                tl.store(target + (c0 + 2 * WHOLE), packed, mask=mask_tap)
         else:
             packed = value
-        tl.store(packed_ptr + (channel.to(tl.int64) * products + k), packed, mask=k < products)
+        tl.store(target + c0, packed, mask=mask_tap)
     tl.store(factor_ptr + channel, sign * inverse)
     # A channel that does not exist never wins.
     shift = tl.where(exists, 0.0, float("inf"))
@@ -771,17 +772,18 @@ def packed_weight(
 ) -> list[torch.Tensor]:
     """The weight as [rows, KH, KW, channels] in 16 bits; then factor, shift and limit, [rows] each, in float32."""
     c_out, c_in, kernel_h, kernel_w = weight.shape
-    rows, products = layout["channel_tiles"] * layout["block_n"], kernel_h * kernel_w * layout["channels"]
-    packed = weight.new_empty([rows, products], dtype=half_type(weight.dtype))
+    rows = layout["channel_tiles"] * layout["block_n"]
+    packed = weight.new_empty([rows, kernel_h, kernel_w, layout["channels"]], dtype=half_type(weight.dtype))
     numbers = [weight.new_empty([rows], dtype=torch.float32) for _ in range(3)]
-    arguments = {
+    arguments: dict[str, object] = {
         "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed,
         "factor_ptr": numbers[0], "shift_ptr": numbers[1], "limit_ptr": numbers[2], "broken_ptr": broken,
-        "sign": -1.0 if scale < 0 else 1.0, "c_out": c_out, "C": c_in, "KW": kernel_w, "products": products,
+        "sign": -1.0 if scale < 0 else 1.0, "c_out": c_out, "C": c_in, "KH": kernel_h, "KW": kernel_w,
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
         "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
         "CHANNELS": layout["channels"], "PARTS": layout["parts"], "X_FACTOR": layout["x_factor"],
-        "LIMIT": guard_limit(c_in * kernel_h * kernel_w, layout["parts"]), "BLOCK": 512, "num_warps": 4,
+        "limit": guard_limit(c_in * kernel_h * kernel_w, layout["parts"]),
+        "TAPS": triton.next_power_of_2(kernel_h * kernel_w), "BLOCK_C": layout["block_k"], "num_warps": 4,
     }  # fmt: skip
     launch(pack_weight_kernel, rows, weight.device, arguments)
     return [packed, *numbers]

@@ -158,8 +158,10 @@ _FUSED: Final = {
                 "    steps = conv_arguments.__dict__.setdefault(x.shape, x.stride())\n    padded = [height",
             ),
             (
-                'x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),',
-                'steps[0], "stride_xc": steps[1], "stride_xh": steps[2], "stride_xw": steps[3],',
+                '"k_tiles": k_tiles,\n        "stride_xn": x.stride(0), "stride_xc": x.stride(1), '
+                '"stride_xh": x.stride(2), "stride_xw": x.stride(3),',
+                '"k_tiles": k_tiles,\n        "stride_xn": steps[0], "stride_xc": steps[1], '
+                '"stride_xh": steps[2], "stride_xw": steps[3],',
             ),
         ),
     ),

@@ -20,15 +20,34 @@ from triton.backends.compiler import GPUTarget
 fused = importlib.import_module("fused.conv_scale_min")
 baseline = importlib.import_module("fused.two_pass")
 
+GENERAL_KERNELS = (
+    fused.conv_scale_min_kernel,
+    fused.mend_kernel,
+    baseline.conv_scale_kernel,
+    baseline.channel_min_kernel,
+)
 POINTERS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16", "float64": "*fp64"}
+GENERAL = ("small", "tiny", "medium", "large")
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
-def builds() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
-    """(name, kernel, dtype, values of its constexpr parameters) of everything that has to compile."""
-    for dtype in POINTERS:
+Build = tuple[str, Any, dict[str, str], dict[str, Any]]
+
+
+def builds() -> Iterator[Build]:
+    """(name, kernel, types of its pointers, values of its constexpr parameters) of everything that has to compile."""
+    yield from general_builds()
+    yield from fast_builds()
+
+
+def general_builds() -> Iterator[Build]:
+    """The kernels that take everything."""
+    for dtype, pointer in POINTERS.items():
+        types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "out_ptr"), pointer)
+        types["mid_ptr"] = POINTERS["float64" if dtype == "float64" else "float32"]
         for precision in ("ieee", "tf32") if dtype == "float32" else ("ieee",):
-            for config, tiles in fused.named_configs().items():
+            for config in GENERAL:
+                tiles = fused.named_configs()[config]
                 # Few channels take another path through K; to bfloat16 it is what it is to float16.
                 for channels in (64,) if dtype == "bfloat16" or config == "large" else (64, 3):
                     launched = fused.tiles_for(tiles, getattr(torch, dtype), precision, channels)
@@ -40,23 +59,68 @@ def builds() -> Iterator[tuple[str, Any, str, dict[str, Any]]]:
                         "PRECISION": precision,
                     }
                     name = f"conv_scale_min {config} {dtype} {precision} C={channels}"
-                    yield name, fused.conv_scale_min_kernel, dtype, {**launched, **flags}
+                    yield name, fused.conv_scale_min_kernel, types, {**launched, **flags}
         precision = "tf32" if dtype == "float32" else "ieee"
         launched = fused.tiles_for(baseline.conv_tiles(), getattr(torch, dtype), precision, 64)
         flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
-        yield f"two_pass conv {dtype}", baseline.conv_scale_kernel, dtype, {**launched, **flags}
-        yield f"two_pass min {dtype}", baseline.channel_min_kernel, dtype, {**baseline.min_tiles(), "INDEX_64": False}
+        yield f"two_pass conv {dtype}", baseline.conv_scale_kernel, types, {**launched, **flags}
+        flags = {**baseline.min_tiles(), "INDEX_64": False}
+        yield f"two_pass min {dtype}", baseline.channel_min_kernel, {**types, "out_ptr": pointer}, flags
 
 
-def parameter_type(name: str, dtype: str, constants: dict[str, Any]) -> str:
-    """The type that a launch would give the kernel's parameter `name`."""
-    if name in constants:
-        return "constexpr"
-    if name == "mid_ptr":
-        return POINTERS["float64" if dtype == "float64" else "float32"]
-    if name.endswith("_ptr"):
-        return POINTERS[dtype]
-    return "i32"
+def fast_builds() -> Iterator[Build]:
+    """The kernels of the fast path, for 64 channels and a 3x3 weight; a ring of float32, and 16 bits as they lie."""
+    for dtype, pointer in (("float32", "*fp32"), ("float16", "*fp16"), ("bfloat16", "*bf16")):
+        half = "*bf16" if dtype == "bfloat16" else "*fp16"
+        factor = 256 if dtype == "float32" else 1
+        numbers = dict.fromkeys(("factor_ptr", "shift_ptr", "limit_ptr", "sums_ptr"), "*fp32")
+        types = {"weight_ptr": half, "ring_ptr": half, "packed_ptr": half, "broken_ptr": "*i32", "out_ptr": pointer}
+        types |= {**numbers, "magnitude": "fp32", "sign": "fp32", "limit": "fp32"}
+        for config in fused.fast_configs():
+            tiles = fused.named_configs()[config]
+            blocks = {name: tiles[name] for name in ("BLOCK_N", "BLOCK_K", "num_warps")}
+            if "split" in config:
+                values = {
+                    **blocks,
+                    "BLOCK_M": tiles["BLOCK_M"],
+                    "PADDED": True,
+                    "LANE": 8,
+                    "num_stages": tiles["num_stages"],
+                }
+                types["x_ptr"] = half
+                yield f"{config} {dtype}", fused.partial_kernel, dict(types), values
+                continue
+            ring = "ring" in config
+            types["x_ptr"] = pointer if ring else half
+            values = {
+                **blocks, "CHANNELS": 64, "KH": 3, "KW": 3, "STRIDE_H": 1, "STRIDE_W": 1, "PAD_H": 0, "PAD_W": 0,
+                "DIL_H": 1, "DIL_W": 1, "TILE_H": 1, "TILE_W": tiles["BLOCK_M"], "CHUNK_W": 16, "CHANNEL_TILES": 1,
+                "EVEN_N": True, "RING": ring, "PADDED": False, "UNIT_W": ring, "LANE": 16 // (4 if factor > 1 else 2),
+                "X_FACTOR": factor, "STAGES": 2, "num_stages": 2,
+            }  # fmt: skip
+            yield f"{config} {dtype}", fused.strip_kernel, dict(types), values
+        last = {"BLOCK_M": 16, "BLOCK_N": 128, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
+        yield f"finish {dtype}", fused.finish_kernel, dict(types), last
+        for parts in (1, 3) if dtype == "float32" else (1,):
+            values = {"CHANNELS": 64 * parts, "PARTS": parts, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
+            given = {**types, "weight_ptr": pointer, "bias_ptr": pointer, "x_ptr": pointer}
+            taps = {"TAPS": 16, "BLOCK_C": 64}
+            yield f"pack weight {dtype} {parts}", fused.pack_weight_kernel, given, {**values, **taps}
+            pixels = {"JOINED": True, "UNIT_C": False, "BLOCK_M": 128, "BLOCK_C": 64, "num_warps": 8}
+            yield f"pack {dtype} {parts}", fused.pack_kernel, given, {**values, **pixels}
+    for precision in ("ieee", "tf32"):
+        launched = fused.tiles_for(fused.mend_tiles(), torch.float32, precision, 64)
+        flags = {
+            "ONE_TAP": True,
+            "PADDED": False,
+            "INDEX_64": False,
+            "PRECISION": precision,
+            "TILE_H": 1,
+            "TILE_W": 128,
+        }
+        types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "out_ptr"), "*fp32")
+        tile = {"TILE_H": 1, "TILE_W": 128}
+        yield f"mend {precision}", fused.mend_kernel, {**types, "broken_ptr": "*i32"}, {**launched, **flags, **tile}
 
 
 def stack_bytes(cubin: bytes) -> int:
@@ -72,13 +136,16 @@ def stack_bytes(cubin: bytes) -> int:
 
 def main(capability: int) -> None:
     """Build all; a build that fails is a line too."""
-    for name, kernel, dtype, values in builds():
+    for name, kernel, types, values in builds():
         constants = {key: value for key, value in values.items() if key not in ("num_warps", "num_stages")}
         options = {key: values[key] for key in ("num_warps", "num_stages")}
-        signature = {key: parameter_type(key, dtype, constants) for key in kernel.arg_names}
+        signature = {key: "constexpr" if key in constants else types.get(key, "i32") for key in kernel.arg_names}
         line: dict[str, Any] = {"name": name}
         try:
-            source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
+            # What the launch of a fast kernel sees of its own tensors, and would not load 16 bytes at once without.
+            aligned = [(index,) for index, key in enumerate(kernel.arg_names) if signature[key].startswith("*")]
+            attributes = {} if kernel in GENERAL_KERNELS else {place: [["tt.divisibility", 16]] for place in aligned}
+            source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
             built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             line |= {"stack": stack_bytes(built.asm["cubin"]), "shared": built.metadata.shared}
         except Exception as error:  # reported line by line, judged by the test
