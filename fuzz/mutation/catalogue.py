@@ -194,7 +194,13 @@ _FUSED: Final = {
     ),
     "bias dropped beyond a tile": Bug(
         wrong="channels from the second tile on get no bias",
-        edits=(("    if bias_ptr is not None:\n", "    if bias_ptr is not None and channel_tile == 0:\n"),),
+        edits=(
+            (
+                "    if bias_ptr is not None:\n        bias = tl.load(bias_ptr + channel * stride_b,",
+                "    if bias_ptr is not None and channel_tile == 0:\n"
+                "        bias = tl.load(bias_ptr + channel * stride_b,",
+            ),
+        ),
     ),
     "a window that does not fit": Bug(
         wrong="an input smaller than its window is not refused",
