@@ -102,7 +102,12 @@ def scaled_conv_tile(
             w = w0[:, None] + right[None, :]
             mask_x &= (h >= 0) & (h < H) & (w >= 0) & (w < W)
         x_columns = down * stride_xh + right * stride_xw + (group * C + c) * stride_xc
-        x_tile = tl.load(x_ptr + (x_rows[:, None] + x_columns[None, :]), mask=mask_x, other=0.0)
+        x_offsets = x_rows[:, None] + x_columns[None, :]
+        if ONE_TAP:
+            x_tile = tl.load(x_ptr + x_offsets, mask=mask_x, other=0.0)
+        else:
+            # With few channels neighbouring positions are what lies together: threads load along them.
+            x_tile = tl.trans(tl.load(x_ptr + tl.trans(x_offsets), mask=tl.trans(mask_x), other=0.0))
 
         weight_rows = kh.to(index) * stride_wh + kw.to(index) * stride_ww + c * stride_wc
         weight_tile = tl.load(  # [BLOCK_K, BLOCK_N]
@@ -220,7 +225,8 @@ def mend_kernel(
     Steps are those of `strip_kernel`, on images of grid_h * grid_w results; `finish_kernel` has one image of one row.
     """
     index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
-    PARTS: tl.constexpr = TILE_H * TILE_W // BLOCK_M
+    TILE: tl.constexpr = TILE_H * TILE_W
+    PARTS: tl.constexpr = (TILE + BLOCK_M - 1) // BLOCK_M
     for item in range(tl.program_id(0), tl.load(broken_ptr) * PARTS, tl.num_programs(0)):
         place = tl.load(broken_ptr + 1 + item // PARTS)
         strip, step = place // steps, place % steps
@@ -228,7 +234,7 @@ def mend_kernel(
         oh = step * TILE_H + offs_tile // TILE_W
         ow = (strip % strips) * TILE_W + offs_tile % TILE_W
         row = tl.full([BLOCK_M], strip // strips, index) * grid_h + oh
-        offs_m = tl.where((oh < grid_h) & (ow < grid_w), row * grid_w + ow, M)
+        offs_m = tl.where((offs_tile < TILE) & (oh < grid_h) & (ow < grid_w), row * grid_w + ow, M)
         found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
         if tl.max((found != found).to(tl.int32), 0) != 0:
             best = smallest_channel(
@@ -610,10 +616,10 @@ def partial_kernel(
     tl.store(sums + (offs_m[:, None] * rows + offs_n[None, :]), acc, mask=mask_m[:, None])
 
 
-@triton.jit(do_not_specialize=["magnitude", "M", "c_out", "splits", "rows"])
+@triton.jit(do_not_specialize=["magnitude", "M", "c_out", "rows"])
 def finish_kernel(
-    sums_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, out_ptr, magnitude, M, c_out, splits, rows,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, X_FACTOR: tl.constexpr,
+    sums_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, out_ptr, magnitude, M, c_out, rows,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SPLITS: tl.constexpr, X_FACTOR: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_M results from the partial sums."""
     offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -624,8 +630,8 @@ def finish_kernel(
         channel = tile * BLOCK_N + tl.arange(0, BLOCK_N)
         sums = sums_ptr + (offs_m[:, None] * rows + channel[None, :])
         whole = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        for split in range(splits):
-            whole += tl.load(sums + (split * M).to(tl.int64) * rows, mask=mask_m[:, None], other=0.0)
+        for split in tl.static_range(SPLITS):
+            whole += tl.load(sums + tl.full([], split, tl.int64) * M * rows, mask=mask_m[:, None], other=0.0)
         whole = whole * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
         whole = tl.where((channel < c_out)[None, :], whole, float("inf"))
         best = smaller_or_nan(best, tl.reduce(whole, 1, smaller_or_nan))
@@ -714,19 +720,19 @@ def chosen_config(
 ) -> str:
     """The name of the configuration that computes a call for which the user asked for `config`.
 
-    The fast path prepares the weight, and x, before it computes: below 2^26 products that takes longer than it saves.
-    Where there are fewer tiles of positions than programs at once, the channels and K are shared out, too. On Hopper x
-    is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
+    The fast path prepares the weight, and x, before it computes: below 2^24 products that takes longer than it saves.
+    Where there are far fewer tiles of positions than programs at once, the channels and K are shared out, too. On
+    Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
     themselves.
     """
     fast = takes_strips(x, weight, scale, groups, out)
     if config is not None:
         possible = fast and (takes_splits(x, weight, out) if "split" in config else True)
         return config if possible or config not in fast_configs() else "medium"
-    if not fast or x.device.type != "cuda" or out.numel() * weight.numel() < 2**26:
+    if not fast or x.device.type != "cuda" or out.numel() * weight.numel() < 2**24:
         return config_for(out.numel(), weight.shape[0] // groups)
     programs, _ = residents(x.device, 0)
-    if triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, out):
+    if 3 * triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, out):
         tiles = triton.cdiv(out.numel(), 128) * triton.cdiv(weight.shape[0], 128)
         return "large split" if 2 * tiles >= programs else "split"
     return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
@@ -919,14 +925,15 @@ def launch_split(
     positions, block_m, block_n = out.numel(), config["BLOCK_M"], layout["block_n"]
     channels, channel_tiles = layout["channels"], layout["channel_tiles"]
     source = x if lies_well(x, layout) else packed_input(x, layout)
-    finish_m = 16
+    finish_m = 4
     broken = x.new_empty([1 + triton.cdiv(positions, finish_m)], dtype=torch.int32)
     packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
 
     k_chunks = channels // layout["block_k"]
     k_tiles = kernel_h * kernel_w * k_chunks
     tiles = triton.cdiv(positions, block_m) * channel_tiles
-    splits = max(1, min(residents(x.device, 0)[0] // tiles, k_tiles // 4))
+    wanted = min(residents(x.device, 0)[0] // tiles, k_tiles // 4)
+    splits = max(size for size in (1, 2, 4, 8) if size <= max(1, wanted))
     rows = channel_tiles * block_n
     sums = x.new_empty([splits, positions, rows], dtype=torch.float32)
     height, width = x.shape[2:]
@@ -943,8 +950,9 @@ def launch_split(
     launch(partial_kernel, tiles * splits, x.device, arguments)
     arguments = {
         "sums_ptr": sums, "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit, "broken_ptr": broken,
-        "out_ptr": out, "magnitude": abs(scale), "M": positions, "c_out": weight.shape[0], "splits": splits,
-        "rows": rows, "BLOCK_M": finish_m, "BLOCK_N": block_n, "X_FACTOR": layout["x_factor"], "num_warps": 4,
+        "out_ptr": out, "magnitude": abs(scale), "M": positions, "c_out": weight.shape[0],
+        "rows": rows, "BLOCK_M": finish_m, "BLOCK_N": block_n, "SPLITS": splits, "X_FACTOR": layout["x_factor"],
+        "num_warps": 4,
     }  # fmt: skip
     launch(finish_kernel, triton.cdiv(positions, finish_m), x.device, arguments)
     grid = {"strips": triton.cdiv(positions, finish_m), "steps": 1, "grid_h": 1, "grid_w": positions}

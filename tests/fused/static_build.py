@@ -99,7 +99,7 @@ def fast_builds() -> Iterator[Build]:
                 "X_FACTOR": factor, "STAGES": 2, "num_stages": 2,
             }  # fmt: skip
             yield f"{config} {dtype}", fused.strip_kernel, dict(types), values
-        last = {"BLOCK_M": 16, "BLOCK_N": 128, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
+        last = {"BLOCK_M": 4, "BLOCK_N": 128, "SPLITS": 8, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
         yield f"finish {dtype}", fused.finish_kernel, dict(types), last
         for parts in (1, 3) if dtype == "float32" else (1,):
             values = {"CHANNELS": 64 * parts, "PARTS": parts, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
