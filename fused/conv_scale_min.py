@@ -31,7 +31,7 @@ and in the kernels of the fast path:
     CHANNELS             C rounded up to a multiple of BLOCK_K; the padding is zeros
     factor, shift [C_out]    what a sum is multiplied by and what is added to it, both negated for a negative scale
     X_FACTOR             what float32 is multiplied by before it becomes float16; 1 means that nothing is converted
-    RING                 whether programs pack rows themselves; WINDOW_H rows are read in one step, NEW_H of them anew
+    RING                 whether programs pack rows themselves; a step reads WINDOW_H rows of RING_W columns, NEW_H of them new
 """
 
 import torch
@@ -436,7 +436,8 @@ def strip_kernel(
     stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, c_out,
     CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
-    TILE_H: tl.constexpr, TILE_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, CHUNK_W: tl.constexpr,
+    TILE_H: tl.constexpr, TILE_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    WINDOW_H: tl.constexpr, RING_W: tl.constexpr, CHUNK_W: tl.constexpr,
     CHANNEL_TILES: tl.constexpr, EVEN_N: tl.constexpr, RING: tl.constexpr, PADDED: tl.constexpr, UNIT_W: tl.constexpr,
     LANE: tl.constexpr, X_FACTOR: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -448,9 +449,7 @@ def strip_kernel(
     """
     BLOCK_M: tl.constexpr = TILE_H * TILE_W
     NEW_H: tl.constexpr = TILE_H * STRIDE_H
-    WINDOW_H: tl.constexpr = (TILE_H - 1) * STRIDE_H + (KH - 1) * DIL_H + 1
     RING_H: tl.constexpr = WINDOW_H + 2 * NEW_H
-    RING_W: tl.constexpr = (TILE_W - 1) * STRIDE_W + (KW - 1) * DIL_W + 1
     CHUNK_COLUMNS: tl.constexpr = (RING_W + CHUNK_W - 1) // CHUNK_W
     K_CHUNKS: tl.constexpr = CHANNELS // BLOCK_K
     K_TILES: tl.constexpr = KH * KW * K_CHUNKS
@@ -883,12 +882,12 @@ def launch_strips(
     programs = min(programs, total)
     ring_h = window_h + 2 * tile_h * stride[0]
     rows = x.new_empty([programs * ring_h * ring_w * channels], dtype=half_type(x.dtype)) if ring else packed
-    wide = 16 // source.element_size()
+    lane = 16 // source.element_size()
     strides, columns = list(source.stride()), width
-    lane = wide if not ring or all(number % wide == 0 for number in (*strides[:3], width)) else 1
-    if lane > 1:
-        strides = [step if d == (3 if ring else 1) else step // lane for d, step in enumerate(strides)]
-        columns = width // lane if ring else width
+    while ring and any(number % lane for number in (*strides[:3], columns)):
+        lane //= 2
+    strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
+    columns = width // lane if ring else width
     arguments = {
         "x_ptr": source, "weight_ptr": packed, "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit,
         "broken_ptr": broken, "ring_ptr": rows, "out_ptr": out,
@@ -898,7 +897,7 @@ def launch_strips(
         "CHANNELS": channels, "KH": kernel_h, "KW": kernel_w, "STRIDE_H": stride[0], "STRIDE_W": stride[1],
         "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1],
         "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": layout["block_n"], "BLOCK_K": block_k,
-        "CHUNK_W": chunk_w or 16, "CHANNEL_TILES": channel_tiles,
+        "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16, "CHANNEL_TILES": channel_tiles,
         "EVEN_N": weight.shape[0] % layout["block_n"] == 0, "RING": ring, "PADDED": any(sides),
         "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
         "STAGES": min(stages, config["num_stages"]), "num_warps": config["num_warps"],

@@ -1,4 +1,8 @@
-"""Mutants that compute the same: listed one by one, each with its reason, so that they do not count as survivors."""
+"""Mutants that are no bugs: listed with the reason, so that they do not count as survivors.
+
+Most compute the same, bit for bit. Others change a choice between ways that are all sound: they may give other bits, so
+they have to survive a whole hunt instead.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +20,15 @@ _BUILT_IN: Final = "equivalents.json"
 
 
 class Equivalent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A change that makes no difference.
+    """A change that makes no difference, or none that matters.
 
     Attributes:
         function: The function that is changed.
-        operator: What is done to it.
-        before: What stands there, as `Mutant.before` has it, blanks and line ends as one blank.
+        operator: What is done to it; "*" in a choice: whatever survives.
+        before: What stands there, as `Mutant.before` has it, blanks and line ends as one blank; "*" likewise.
         after: What stands there instead, likewise.
-        why: Why the results are the same.
+        why: Why the results are the same, or as good.
+        choice: Whether the function only chooses between ways that are all sound.
     """
 
     function: str
@@ -31,11 +36,13 @@ class Equivalent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     before: str
     after: str
     why: str
+    choice: bool = False
 
     def is_of(self, mutant: Mutant) -> bool:
         """Return whether this is the change that a mutant makes."""
         own = (self.function, self.operator, self.before, self.after)
-        return own == (mutant.function, mutant.operator, one_line(mutant.before), one_line(mutant.after))
+        made = (mutant.function, mutant.operator, one_line(mutant.before), one_line(mutant.after))
+        return all(mine == its or (self.choice and mine == "*") for mine, its in zip(own, made, strict=True))
 
 
 def one_line(text: str) -> str:
@@ -60,9 +67,9 @@ def read_equivalents(path: Path) -> list[Equivalent]:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def reason(mutant: Mutant, equivalents: Iterable[Equivalent]) -> str | None:
-    """Return why a mutant computes the same; None where nobody says that it does."""
-    return next((equivalent.why for equivalent in equivalents if equivalent.is_of(mutant)), None)
+def listing(mutant: Mutant, equivalents: Iterable[Equivalent]) -> Equivalent | None:
+    """Return what is said of a mutant that is no bug; None where nobody says so."""
+    return next((equivalent for equivalent in equivalents if equivalent.is_of(mutant)), None)
 
 
 def _decode(text: bytes, name: str) -> list[Equivalent]:

@@ -23,7 +23,7 @@ from fuzz.campaign.isolation import IsolatedTarget, UsageError, worker_environme
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.plan import Plan
 from fuzz.case import Case, encode_case
-from fuzz.mutation.equivalents import Equivalent, reason
+from fuzz.mutation.equivalents import Equivalent, listing
 from fuzz.mutation.mutant import Mutant
 from fuzz.mutation.reach import Statement, instrumented, statements_in, unreached
 from fuzz.mutation.subject import Subject
@@ -47,7 +47,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         status: `broken` raises for the simplest call there is: it does not compile, or nearly so. `equivalent`
-            survived, is listed as computing the same, and gives the same bits over the corpus.
+            survived and is listed: it computes the same, bit for bit over the corpus, or chooses another sound way.
         lane: The lane that saw it first.
         lanes: All lanes that see it in the case that killed it.
         cases: Trials until it was killed, or all that it survived.
@@ -167,8 +167,9 @@ class Score:
 
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as out:
-            listed = reason(mutant, self.equivalents) is not None
-            max_cases = -(-self.max_cases // _LISTED_SHARE) if listed else self.max_cases
+            listed = listing(mutant, self.equivalents)
+            compared = listed is not None and not listed.choice
+            max_cases = -(-self.max_cases // _LISTED_SHARE) if compared else self.max_cases
             plan = self._plan(mutant.text, mutant.name, max_cases, Path(out))
             hunt = Hunt(plan, self._stop_with_all, nursery=self._nursery, examine=examine)
             try:
@@ -181,10 +182,15 @@ class Score:
         return msgspec.structs.replace(result, cases=hunt.census.cases, seconds=seconds)
 
     def _survived(self, mutant: Mutant) -> Result:
-        """Return what a mutant that no trial refused comes to: equivalent only if its bits are those of the kernel."""
-        why = reason(mutant, self.equivalents)
-        if why is None:
+        """Return what a mutant that no trial refused comes to: equivalent only if its bits are those of the kernel.
+
+        Of a choice other bits are admitted, since it survived the whole hunt.
+        """
+        listed = listing(mutant, self.equivalents)
+        if listed is None:
             return _result(mutant, status="survived")
+        if listed.choice:
+            return _result(mutant, status="equivalent", message=listed.why)
         sources = {str(self.subject.path): mutant.text}
         with IsolatedTarget(
             self.subject.target, "cpu", sources=sources, nursery=self._nursery, digests=True
@@ -192,7 +198,7 @@ class Score:
             for case in self.corpus:
                 if isolated.abilities.promises(case) and not self._agree(isolated, case):
                     return _result(mutant, status="survived", message=f"listed as equivalent, but not for {case!r}")
-        return _result(mutant, status="equivalent", message=why)
+        return _result(mutant, status="equivalent", message=listed.why)
 
     def _agree(self, isolated: IsolatedTarget, case: Case) -> bool:
         isolated.run(case, _LIMIT_SECONDS)
