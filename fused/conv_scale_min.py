@@ -31,7 +31,7 @@ and in the kernels of the fast path:
     CHANNELS             C rounded up to a multiple of BLOCK_K; the padding is zeros
     factor, shift [C_out]    what a sum is multiplied by and what is added to it, both negated for a negative scale
     X_FACTOR             what float32 is multiplied by before it becomes float16; 1 means that nothing is converted
-    RING                 whether programs pack rows themselves; a step reads WINDOW_H rows of RING_W columns, NEW_H of them new
+    RING                 whether programs pack rows themselves; a step reads WINDOW_H rows of RING_W, NEW_H of them new
 """
 
 import torch

@@ -26,6 +26,13 @@ _EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 _BATCHES: Final = (1, 2, 3, 5)
 _SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
 _EDGES: Final = (33, 65, 17, 97, 127, 128, 129, 130, 255, 256, 257, 300, 513, 1025)
+_TILED_SIZES: Final = {
+    "columns": (3, 9, 17, 33, 40),
+    "rows": (1, 2, 3, 5),
+    "c_out": (1, 5, 16, 33),
+    "c_in": (16, 17, 32, 48),
+    "batch": (1, 1, 2),
+}
 _ODD_SIZES: Final = (6, 150)
 _KERNELS: Final = (
     (1, 1),
@@ -176,9 +183,15 @@ def cases(
             # A tail of one shows where nothing else makes positions, channels or products; and such a call is quick.
             sizes = dict.fromkeys(sizes, 1)
         sizes[kept] = draw(_large_sizes())
+    tiles = one_of(_TILES)
+    config = one_of(abilities.configs) if abilities.configs and one_in(2) else None
+    if config is not None and not one_in(3):
+        # What a configuration is for may take channels enough, in one group, and more than one tile of positions.
+        groups, kept, tiles = 1, "c_in", _TILES[-1]
+        sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
     earlier = draw(earlier_calls()) if one_in(5) else ()
-    tiles = effort * one_of(_TILES) / groups / (1 + len(earlier))
-    _fit(sizes, kept, kh * kw, tiles, effort * _TILES[-1])
+    allowed = effort * tiles / groups / (1 + len(earlier))
+    _fit(sizes, kept, kh * kw, allowed, effort * _TILES[-1])
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
     if abilities.every_dtype and one_in(25):
         sizes[one_of(("rows", "columns"))], same = 0, False
@@ -187,7 +200,6 @@ def cases(
     dtype = one_of(dtypes or abilities.dtypes)
     # Drawn even where it means nothing: a dtype must not look simpler because it needs one draw less.
     precision = one_of(precisions or abilities.precisions)
-    config = one_of(abilities.configs) if abilities.configs and one_in(3) else None
     bias = draw(st.booleans())
     owned = abilities.kind == "module"
     x_layout = draw(layouts(4)) if one_in(3) else CONTIGUOUS

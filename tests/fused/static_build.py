@@ -94,7 +94,8 @@ def fast_builds() -> Iterator[Build]:
             types["x_ptr"] = pointer if ring else half
             values = {
                 **blocks, "CHANNELS": 64, "KH": 3, "KW": 3, "STRIDE_H": 1, "STRIDE_W": 1, "PAD_H": 0, "PAD_W": 0,
-                "DIL_H": 1, "DIL_W": 1, "TILE_H": 1, "TILE_W": tiles["BLOCK_M"], "WINDOW_H": 3, "RING_W": tiles["BLOCK_M"] + 2, "CHUNK_W": 16, "CHANNEL_TILES": 1,
+                "DIL_H": 1, "DIL_W": 1, "TILE_H": 1, "TILE_W": tiles["BLOCK_M"], "CHANNEL_TILES": 1,
+                "WINDOW_H": 3, "RING_W": tiles["BLOCK_M"] + 2, "CHUNK_W": 16,
                 "EVEN_N": True, "RING": ring, "PADDED": False, "UNIT_W": ring, "LANE": 16 // (4 if factor > 1 else 2),
                 "X_FACTOR": factor, "STAGES": 2, "num_stages": 2,
             }  # fmt: skip
