@@ -27,7 +27,7 @@ _BATCHES: Final = (1, 2, 3, 5)
 _SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
 _EDGES: Final = (33, 65, 17, 97, 127, 128, 129, 130, 255, 256, 257, 300, 513, 1025)
 _TILED_SIZES: Final = {
-    "columns": (3, 9, 17, 33, 40),
+    "columns": (3, 17, 33, 40, 47),
     "rows": (1, 2, 3, 5),
     "c_out": (1, 5, 16, 33),
     "c_in": (16, 17, 32, 48),

@@ -134,7 +134,7 @@ def test_a_sample_of_mutants_is_killed() -> None:
     equivalents = built_in_equivalents()
     for target, count in (("fused", 24), ("two-pass", 8)):
         subject = subject_of(target)
-        with Score(subject, 300, 0, 2, equivalents, CORPUS) as scoring:
+        with Score(subject, 800, 0, 2, equivalents, CORPUS) as scoring:
             chosen = sample(reached(every_mutant(subject), scoring.unreached()), count, 1)
             results = list(scoring.results(chosen))
         survived = [result for result in results if result.status == "survived"]
