@@ -26,6 +26,7 @@ _EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 _BATCHES: Final = (1, 2, 3, 5)
 _SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
 _EDGES: Final = (33, 65, 17, 97, 127, 128, 129, 130, 255, 256, 257, 300, 513, 1025)
+_TILED_STRIDES: Final = ((1, 1), (1, 2), (2, 1), (2, 3))
 _TILED_SIZES: Final = {
     "columns": (3, 17, 33, 40, 47),
     "rows": (1, 2, 3, 5),
@@ -189,6 +190,8 @@ def cases(
         # What a configuration is for may take channels enough, in one group, and more than one tile of positions.
         groups, kept, tiles = 1, "c_in", _TILES[-1]
         sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
+        if abilities.convolution_options:
+            stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()
     allowed = effort * tiles / groups / (1 + len(earlier))
     _fit(sizes, kept, kh * kw, allowed, effort * _TILES[-1])
