@@ -130,12 +130,18 @@ def test_a_catalogue_that_no_longer_fits_says_which_bug() -> None:
 
 @pytest.mark.slow
 def test_a_sample_of_mutants_is_killed() -> None:
-    """The whole takes minutes: `tox run -e mutants`."""
+    """The whole takes an hour and more: `tox run -e mutants`.
+
+    It alone tries those of the strips: one call in ten goes that way, and too few of these have several strips, a stride
+    and a ring for a sample that has 800 cases for each mutant.
+    """
     equivalents = built_in_equivalents()
+    seldom = {"strip_kernel", "ring_load", "ring_store"}
     for target, count in (("fused", 24), ("two-pass", 8)):
         subject = subject_of(target)
         with Score(subject, 800, 0, 2, equivalents, CORPUS) as scoring:
-            chosen = sample(reached(every_mutant(subject), scoring.unreached()), count, 1)
+            mutants = [mutant for mutant in every_mutant(subject) if mutant.function not in seldom]
+            chosen = sample(reached(mutants, scoring.unreached()), count, 1)
             results = list(scoring.results(chosen))
         survived = [result for result in results if result.status == "survived"]
         assert not survived, (
