@@ -111,14 +111,7 @@ def fast_builds() -> Iterator[Build]:
             yield f"pack {dtype} {parts}", fused.pack_kernel, given, {**values, **pixels}
     for precision in ("ieee", "tf32"):
         launched = fused.tiles_for(fused.mend_tiles(), torch.float32, precision, 64)
-        flags = {
-            "ONE_TAP": True,
-            "PADDED": False,
-            "INDEX_64": False,
-            "PRECISION": precision,
-            "TILE_H": 1,
-            "TILE_W": 128,
-        }
+        flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
         types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "out_ptr"), "*fp32")
         tile = {"TILE_H": 1, "TILE_W": 128}
         yield f"mend {precision}", fused.mend_kernel, {**types, "broken_ptr": "*i32"}, {**launched, **flags, **tile}
