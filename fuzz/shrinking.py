@@ -107,11 +107,15 @@ class Shrinker:
 
 
 def ordinary(case: Case) -> Iterator[Case]:
-    """Yield a case with numbers that are neither infinite nor NaN instead; nothing where it has none that are."""
+    """Yield a case with numbers that are neither infinite nor NaN instead; nothing where it has none that are.
+
+    The scale is made ordinary, too: times 0 every number is the same, and a flaw may need either sign.
+    """
     if case.specials or not math.isfinite(case.scale):
-        scale = case.scale if math.isfinite(case.scale) else 1.0
-        plain = msgspec.structs.replace(case, specials=(), scale=scale)
-        yield from (msgspec.structs.replace(plain, values=family, seed=seed) for family in _TELLING for seed in _SEEDS)
+        for scale in dict.fromkeys((case.scale if math.isfinite(case.scale) else 1.0, 1.0, -1.0)):
+            plain = msgspec.structs.replace(case, specials=(), scale=scale)
+            for family in _TELLING:
+                yield from (msgspec.structs.replace(plain, values=family, seed=seed) for seed in _SEEDS)
 
 
 def _simpler_integers(case: Case) -> Iterator[dict[str, Any]]:

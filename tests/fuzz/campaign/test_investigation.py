@@ -9,7 +9,7 @@ import pytest
 
 from fuzz.campaign.buckets import HISTORY, Bucket
 from fuzz.campaign.investigation import Finding, Investigation, Run
-from fuzz.case import Case
+from fuzz.case import Case, Sprinkle
 from fuzz.verdict import Verdict, failure
 
 WRONG = failure("wrong-value", "exact", "wrong")
@@ -104,6 +104,18 @@ def test_what_ordinary_numbers_show_too_is_not_put_down_to_a_nan() -> None:
     found = looking(run).investigate(case, run(case, 1.0, "hunt"))
     assert found is not None
     assert (found.case, found.bucket.manifestation) == (Case(w=129, values="lattice"), "wrong result")
+
+
+def test_a_nan_that_comes_of_a_scale_of_zero_is_shown_by_ordinary_numbers_and_another_scale() -> None:
+    def run(other: Case, seconds: float, purpose: str) -> Verdict:
+        if other.scale < 0:
+            return WRONG
+        return failure("missing-nan", "exact", "wrong") if other.specials and other.scale == 0 else PASS
+
+    case = Case(c_out=2, scale=0.0, specials=(Sprinkle("bias", "inf"),), bias=True)
+    found = looking(run).investigate(case, run(case, 1.0, "hunt"))
+    assert found is not None
+    assert (found.case, found.bucket.manifestation) == (Case(scale=-1.0), "wrong result")
 
 
 def test_a_lost_nan_is_kept_where_ordinary_numbers_show_a_bug_that_is_known() -> None:
