@@ -22,6 +22,7 @@ Names:
     h0, w0               where the window of a position begins in x; negative inside the padding
     group_channels       output channels of one group; tiles_per_group the channel tiles that cover them
     ONE_TAP              whether a K tile stays inside one (kh, kw) (many channels) or runs across them (few)
+    ALONG_W              whether columns of x lie nearer together than its channels: threads then load along positions
     PADDED               whether a window can reach outside x
     INDEX_64             whether some offset needs 64 bits
 
@@ -75,7 +76,8 @@ def scaled_conv_tile(
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """(conv + bias) * scale for BLOCK_M positions and one tile of channels, with those channels and their mask."""
     index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
@@ -103,11 +105,10 @@ def scaled_conv_tile(
             mask_x &= (h >= 0) & (h < H) & (w >= 0) & (w < W)
         x_columns = down * stride_xh + right * stride_xw + (group * C + c) * stride_xc
         x_offsets = x_rows[:, None] + x_columns[None, :]
-        if ONE_TAP:
-            x_tile = tl.load(x_ptr + x_offsets, mask=mask_x, other=0.0)
-        else:
-            # With few channels neighbouring positions are what lies together: threads load along them.
+        if ALONG_W:
             x_tile = tl.trans(tl.load(x_ptr + tl.trans(x_offsets), mask=tl.trans(mask_x), other=0.0))
+        else:
+            x_tile = tl.load(x_ptr + x_offsets, mask=mask_x, other=0.0)
 
         weight_rows = kh.to(index) * stride_wh + kw.to(index) * stride_ww + c * stride_wc
         weight_tile = tl.load(  # [BLOCK_K, BLOCK_N]
@@ -147,7 +148,8 @@ def smallest_channel(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """The minimum over all channels at the positions offs_m [BLOCK_M], in the accumulator's type."""
     mask_m = offs_m < M
@@ -162,7 +164,7 @@ def smallest_channel(
             C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
             stride_xn, stride_xc, stride_xh, stride_xw,
             stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
         )  # fmt: skip
         best, nan_seen = fold_channels(best, nan_seen, value, mask_n[None, :])
 
@@ -170,8 +172,8 @@ def smallest_channel(
 
 
 @triton.jit(
-    # Triton compiles anew for each argument that is 1 or a multiple of 16: with 28 integers, for nearly every call. It
-    # does not pay here, since no load is contiguous along a tile.
+    # Triton compiles anew for each argument that is 1 or a multiple of 16: with 28 integers, for nearly every call.
+    # What it could widen are loads of channels that lie together, and those calls the fast path takes, mostly.
     do_not_specialize=[
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
         "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
@@ -187,7 +189,8 @@ def conv_scale_min_kernel(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """One program: the minimum over all channels at BLOCK_M positions."""
     offs_m = tile_indices(tl.program_id(0), BLOCK_M, INDEX_64)
@@ -196,7 +199,7 @@ def conv_scale_min_kernel(
         M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
         stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
     )  # fmt: skip
     tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=offs_m < M)
 
@@ -217,8 +220,8 @@ def mend_kernel(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, strips, steps, grid_h, grid_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
-    TILE_H: tl.constexpr, TILE_W: tl.constexpr,
+    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    INDEX_64: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
     """One program: its share of the steps that came out broken; compute again what is NaN there.
 
@@ -242,7 +245,7 @@ def mend_kernel(
                 M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
                 stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
                 stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-                BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+                BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
             )  # fmt: skip
             tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=found != found)
 
@@ -716,21 +719,21 @@ def chosen_config(
     scale: float,
     groups: int,
     out: torch.Tensor,
+    programs: int,
 ) -> str:
     """The name of the configuration that computes a call for which the user asked for `config`.
 
     The fast path prepares the weight, and x, before it computes: below 2^24 products that takes longer than it saves.
-    Where there are far fewer tiles of positions than programs at once, the channels and K are shared out, too. On
-    Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
-    themselves.
+    Where there are far fewer tiles of positions than `programs`, which is how many run at once, the channels and K are
+    shared out, too. On Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and
+    programs pack for themselves.
     """
     fast = takes_strips(x, weight, scale, groups, out)
     if config is not None:
-        possible = fast and (takes_splits(x, weight, out) if "split" in config else True)
+        possible = fast and ("split" not in config or takes_splits(x, weight, out))
         return config if possible or config not in fast_configs() else "medium"
     if not fast or x.device.type != "cuda" or out.numel() * weight.numel() < 2**24:
         return config_for(out.numel(), weight.shape[0] // groups)
-    programs, _ = residents(x.device, 0)
     if 3 * triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, out):
         tiles = triton.cdiv(out.numel(), 128) * triton.cdiv(weight.shape[0], 128)
         return "large split" if 2 * tiles >= programs else "split"
@@ -811,13 +814,12 @@ def packed_input(x: torch.Tensor, layout: dict[str, int]) -> torch.Tensor:
     return packed.permute(0, 3, 1, 2)
 
 
-def residents(device: torch.device, stage_bytes: int) -> tuple[int, int]:
-    """How many programs run at once, two on each multiprocessor, and num_stages that leave room for both."""
+def residents(device: torch.device) -> tuple[int, int]:
+    """How many programs run at once, two on each multiprocessor, and the bytes of shared memory that each may have."""
     if device.type != "cuda":
-        return 3, 2
+        return 3, 49152
     card = torch.cuda.get_device_properties(device)
-    room = card.shared_memory_per_multiprocessor // 2 - 2048
-    return 2 * card.multi_processor_count, 3 if 3 * stage_bytes <= room else 2
+    return 2 * card.multi_processor_count, card.shared_memory_per_multiprocessor // 2 - 2048
 
 
 def half_type(dtype: torch.dtype) -> torch.dtype:
@@ -825,12 +827,18 @@ def half_type(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.bfloat16 else torch.float16
 
 
-def half_layout(x: torch.Tensor, weight: torch.Tensor, precision: str, config: dict[str, int]) -> dict[str, int]:
-    """How the fast path lays out its operands; `config`'s tiles, no larger than they need be."""
+def half_layout(
+    x: torch.Tensor, weight: torch.Tensor, precision: str, config: dict[str, int], room: int
+) -> dict[str, int]:
+    """How the fast path lays out its operands; `config`'s tiles, no larger than they need be.
+
+    `room` is what a program's pipeline may take of shared memory, in bytes.
+    """
     c_in, c_out = x.shape[1], weight.shape[0]
     block_k = strip_block_k(c_in, config["BLOCK_K"])
     block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(c_out)))
     parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
+    stage = 2 * block_k * (config["BLOCK_M"] + block_n)
     return {
         "x_factor": 256 if x.dtype == torch.float32 else 1,
         "parts": parts,
@@ -838,6 +846,7 @@ def half_layout(x: torch.Tensor, weight: torch.Tensor, precision: str, config: d
         "channels": triton.cdiv(c_in, block_k) * block_k * parts,
         "block_n": block_n,
         "channel_tiles": triton.cdiv(c_out, block_n),
+        "stages": max(2, min(config["num_stages"], room // stage)),
     }
 
 
@@ -845,6 +854,26 @@ def lies_well(x: torch.Tensor, layout: dict[str, int]) -> bool:
     """Whether the fast path can read x as it lies: 16 bits, channels last, rows of 16 bytes."""
     steps = [x.stride(dim) % 8 for dim in (0, 2, 3)]
     return layout["x_factor"] == 1 and x.stride(1) == 1 and x.shape[1] == layout["channels"] and not any(steps)
+
+
+def prepared_operands(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    layout: dict[str, int],
+    as_it_lies: bool,
+    steps: int,
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
+    """Both operands as the fast path reads them, and what it makes the results of `steps` steps with."""
+    broken = x.new_empty([1 + steps], dtype=torch.int32)
+    packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
+    source = x if as_it_lies else packed_input(x, layout)
+    ending = {
+        "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit, "broken_ptr": broken,
+        "magnitude": abs(scale), "c_out": weight.shape[0],
+    }  # fmt: skip
+    return source, packed, ending
 
 
 def launch_strips(
@@ -857,6 +886,7 @@ def launch_strips(
     dilation: list[int],
     config: dict[str, int],
     layout: dict[str, int],
+    programs: int,
     ring_wanted: bool,
     out: torch.Tensor,
 ) -> dict[str, object]:
@@ -871,14 +901,12 @@ def launch_strips(
     ring_w = (tile_w - 1) * stride[1] + (kernel_w - 1) * dilation[1] + 1
     k_chunks = channels // block_k
     chunk_w = ring_chunk_width(tile_h * stride[0], ring_w, k_chunks, kernel_h * kernel_w * k_chunks * channel_tiles)
-    ring = ring_wanted and layout["parts"] == 1 and chunk_w > 0 and not lies_well(x, layout)
-    source = x if ring or lies_well(x, layout) else packed_input(x, layout)
+    direct = lies_well(x, layout)
+    ring = ring_wanted and layout["parts"] == 1 and chunk_w > 0 and not direct
 
     strips, steps = triton.cdiv(out_w, tile_w), triton.cdiv(out_h, tile_h)
     total = n * strips * steps
-    broken = x.new_empty([1 + total], dtype=torch.int32)
-    packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
-    programs, stages = residents(x.device, (config["BLOCK_M"] + layout["block_n"]) * block_k * 2)
+    source, packed, ending = prepared_operands(x, weight, bias, scale, layout, ring or direct, total)
     programs = min(programs, total)
     ring_h = window_h + 2 * tile_h * stride[0]
     rows = x.new_empty([programs * ring_h * ring_w * channels], dtype=half_type(x.dtype)) if ring else packed
@@ -889,22 +917,21 @@ def launch_strips(
     strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
     columns = width // lane if ring else width
     arguments = {
-        "x_ptr": source, "weight_ptr": packed, "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit,
-        "broken_ptr": broken, "ring_ptr": rows, "out_ptr": out,
-        "magnitude": abs(scale), "C": c_in, "H": height, "W": columns, "OH": out_h, "OW": out_w,
+        "x_ptr": source, "weight_ptr": packed, "ring_ptr": rows, "out_ptr": out,
+        "C": c_in, "H": height, "W": columns, "OH": out_h, "OW": out_w,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
-        "strips": strips, "steps": steps, "total": total, "c_out": weight.shape[0],
+        "strips": strips, "steps": steps, "total": total,
         "CHANNELS": channels, "KH": kernel_h, "KW": kernel_w, "STRIDE_H": stride[0], "STRIDE_W": stride[1],
         "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1],
         "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": layout["block_n"], "BLOCK_K": block_k,
         "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16, "CHANNEL_TILES": channel_tiles,
         "EVEN_N": weight.shape[0] % layout["block_n"] == 0, "RING": ring, "PADDED": any(sides),
         "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
-        "STAGES": min(stages, config["num_stages"]), "num_warps": config["num_warps"],
+        "STAGES": layout["stages"], "num_warps": config["num_warps"],
     }  # fmt: skip
-    launch(strip_kernel, programs, x.device, arguments)
+    launch(strip_kernel, programs, x.device, {**arguments, **ending})
     grid = {"strips": strips, "steps": steps, "grid_h": out_h, "grid_w": out_w}
-    return {"broken_ptr": broken, **grid, "TILE_H": tile_h, "TILE_W": tile_w}
+    return {"broken_ptr": ending["broken_ptr"], **grid, "TILE_H": tile_h, "TILE_W": tile_w}
 
 
 def launch_split(
@@ -917,21 +944,21 @@ def launch_split(
     dilation: list[int],
     config: dict[str, int],
     layout: dict[str, int],
+    programs: int,
     out: torch.Tensor,
 ) -> dict[str, object]:
     """Fill `out` by partial sums, as `launch_strips` does by strips; they are [splits, M, C_out], rounded up."""
     kernel_h, kernel_w = weight.shape[2:]
     positions, block_m, block_n = out.numel(), config["BLOCK_M"], layout["block_n"]
     channels, channel_tiles = layout["channels"], layout["channel_tiles"]
-    source = x if lies_well(x, layout) else packed_input(x, layout)
     finish_m = 4
-    broken = x.new_empty([1 + triton.cdiv(positions, finish_m)], dtype=torch.int32)
-    packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
+    steps = triton.cdiv(positions, finish_m)
+    source, packed, ending = prepared_operands(x, weight, bias, scale, layout, lies_well(x, layout), steps)
 
     k_chunks = channels // layout["block_k"]
     k_tiles = kernel_h * kernel_w * k_chunks
     tiles = triton.cdiv(positions, block_m) * channel_tiles
-    wanted = min(residents(x.device, 0)[0] // tiles, k_tiles // 4)
+    wanted = min(programs // tiles, k_tiles // 4)
     splits = max(size for size in (1, 2, 4, 8) if size <= max(1, wanted))
     rows = channel_tiles * block_n
     sums = x.new_empty([splits, positions, rows], dtype=torch.float32)
@@ -948,19 +975,12 @@ def launch_split(
     }  # fmt: skip
     launch(partial_kernel, tiles * splits, x.device, arguments)
     arguments = {
-        "sums_ptr": sums, "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit, "broken_ptr": broken,
-        "out_ptr": out, "magnitude": abs(scale), "M": positions, "c_out": weight.shape[0],
-        "rows": rows, "BLOCK_M": finish_m, "BLOCK_N": block_n, "SPLITS": splits, "X_FACTOR": layout["x_factor"],
-        "num_warps": 4,
+        "sums_ptr": sums, "out_ptr": out, "M": positions, "rows": rows,
+        "BLOCK_M": finish_m, "BLOCK_N": block_n, "SPLITS": splits, "X_FACTOR": layout["x_factor"], "num_warps": 4,
     }  # fmt: skip
-    launch(finish_kernel, triton.cdiv(positions, finish_m), x.device, arguments)
-    grid = {"strips": triton.cdiv(positions, finish_m), "steps": 1, "grid_h": 1, "grid_w": positions}
-    return {"broken_ptr": broken, **grid, "TILE_H": 1, "TILE_W": finish_m}
-
-
-def mend(arguments: dict[str, object], broken: dict[str, object], out: torch.Tensor) -> None:
-    """Compute again, by the general path, what the fast one could not vouch for."""
-    launch(mend_kernel, residents(out.device, 0)[0], out.device, {**arguments, **broken, "out_ptr": out})
+    launch(finish_kernel, steps, x.device, {**arguments, **ending})
+    grid = {"strips": steps, "steps": 1, "grid_h": 1, "grid_w": positions}
+    return {"broken_ptr": ending["broken_ptr"], **grid, "TILE_H": 1, "TILE_W": finish_m}
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -1100,6 +1120,21 @@ def check_windows(
         raise RuntimeError(f"x.shape={tuple(x.shape)} may be empty in the batch dimension only")
 
 
+def under_autocast(*tensors):
+    """The tensors as `torch.autocast`, where it is on, hands them to a convolution: in its type, all but float64."""
+
+    def cast(tensor):
+        if not isinstance(tensor, torch.Tensor):
+            return tensor
+        kind = tensor.device.type
+        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+            return tensor
+        eligible = tensor.is_floating_point() and tensor.dtype != torch.float64
+        return tensor.to(torch.get_autocast_dtype(kind)) if eligible else tensor
+
+    return [cast(tensor) for tensor in tensors]
+
+
 def checked_arguments(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -1205,8 +1240,8 @@ def conv_arguments(
         "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
         "stride_h": stride[0], "stride_w": stride[1], "pad_h": sides[0], "pad_w": sides[1],
         "dil_h": dilation[0], "dil_w": dilation[1],
-        "ONE_TAP": one_tap, "PADDED": any(sides), "INDEX_64": needs_64_bits(tensors, counts),
-        "PRECISION": precision, **tiles,
+        "ONE_TAP": one_tap, "ALONG_W": x.stride(3) < x.stride(1), "PADDED": any(sides),
+        "INDEX_64": needs_64_bits(tensors, counts), "PRECISION": precision, **tiles,
     }  # fmt: skip
 
 
@@ -1304,26 +1339,29 @@ def conv_scale_min_operator(
     if out.numel() == 0:
         return out
     product = resolved_precision(precision, x)
-    name = chosen_config(config, x, weight, scale, groups, out)
-    fast = named_configs()[name] if name in fast_configs() else None
-    if fast is not None:
-        layout = half_layout(x, weight, product, fast)
+    programs, room = residents(x.device)
+    name = chosen_config(config, x, weight, scale, groups, out, programs)
+    tiles = named_configs()[name]
+    broken = None
+    if name in fast_configs():
+        layout = half_layout(x, weight, product, tiles, room)
         if "split" in name:
-            broken = launch_split(x, weight, bias, scale, stride, sides, dilation, fast, layout, out)
+            broken = launch_split(x, weight, bias, scale, stride, sides, dilation, tiles, layout, programs, out)
         else:
             ring = "ring" in name
-            broken = launch_strips(x, weight, bias, scale, stride, sides, dilation, fast, layout, ring, out)
+            broken = launch_strips(x, weight, bias, scale, stride, sides, dilation, tiles, layout, programs, ring, out)
         if x.dtype != torch.float32:
             return out
-    tiles = tiles_for(mend_tiles() if fast else named_configs()[name], x.dtype, product, weight.shape[1])
+        tiles = mend_tiles()
+    tiles = tiles_for(tiles, x.dtype, product, weight.shape[1])
     arguments = conv_arguments(
         x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
     )
-    if fast is not None:
-        mend(arguments, broken, out)
+    arguments["out_ptr"] = out
+    if broken is not None:
+        launch(mend_kernel, programs, x.device, {**arguments, **broken})
         return out
-    programs = triton.cdiv(out.numel(), tiles["BLOCK_M"])
-    launch(conv_scale_min_kernel, programs, x.device, {**arguments, "out_ptr": out})
+    launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
     return out
 
 
@@ -1357,6 +1395,7 @@ def conv_scale_min(
     Returns:
         [N, 1, OH, OW], contiguous, dtype and device of x. Sums are kept in float32 (float64 for float64) and rounded
         once, at the end. An element is NaN exactly when some channel's value is. Differentiable in x, weight and bias.
+        Under `torch.autocast` the operands are first cast, as a convolution's are.
 
     Raises:
         TypeError, RuntimeError, IndexError, OverflowError: where the PyTorch expression above raises them, and
@@ -1366,6 +1405,7 @@ def conv_scale_min(
     """
     if config is not None and config not in named_configs():
         raise ValueError(f"config={config!r} must be None or one of {', '.join(map(repr, named_configs()))}")
+    x, weight, bias = under_autocast(x, weight, bias)
     factor, strides, sides, dilations, group_count = checked_arguments(
         x, weight, bias, scale, stride, padding, dilation, groups, precision
     )

@@ -20,6 +20,7 @@ from fused.conv_scale_min import (
     scaled_conv_tile,
     tile_indices,
     tiles_for,
+    under_autocast,
     window_origin,
 )
 
@@ -43,7 +44,8 @@ def conv_scale_kernel(
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     stride_in, stride_ic, stride_ih, stride_iw,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_M positions of BLOCK_N channels, written to the intermediate."""
     offs_m = tile_indices(tl.program_id(0) // channel_tiles, BLOCK_M, INDEX_64)
@@ -55,7 +57,7 @@ def conv_scale_kernel(
         C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw,
         stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
     )  # fmt: skip
     row, column = (offs_m // OW) % OH, offs_m % OW
     rows = image * stride_in + row * stride_ih + column * stride_iw  # [BLOCK_M]
@@ -158,6 +160,7 @@ def two_pass(
     Shapes: x [N, C_in, H, W], weight [C_out, C_in/groups, KH, KW], bias [C_out], result [N, 1, OH, OW]. It allocates
     [N, C_out, OH, OW] in float32 (float64 for float64) for the time of the call.
     """
+    x, weight, bias = under_autocast(x, weight, bias)
     factor, strides, sides, dilations, group_count = checked_arguments(
         x, weight, bias, scale, stride, padding, dilation, groups, precision
     )

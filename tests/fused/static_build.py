@@ -59,10 +59,12 @@ def general_builds() -> Iterator[Build]:
                         "PRECISION": precision,
                     }
                     name = f"conv_scale_min {config} {dtype} {precision} C={channels}"
-                    yield name, fused.conv_scale_min_kernel, types, {**launched, **flags}
+                    for along in (True, False) if config in ("medium", "large") else (channels == 3,):
+                        flags["ALONG_W"] = along
+                        yield f"{name} ALONG_W={along}", fused.conv_scale_min_kernel, types, {**launched, **flags}
         precision = "tf32" if dtype == "float32" else "ieee"
         launched = fused.tiles_for(baseline.conv_tiles(), getattr(torch, dtype), precision, 64)
-        flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
+        flags = {"ONE_TAP": True, "ALONG_W": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
         yield f"two_pass conv {dtype}", baseline.conv_scale_kernel, types, {**launched, **flags}
         flags = {**baseline.min_tiles(), "INDEX_64": False}
         yield f"two_pass min {dtype}", baseline.channel_min_kernel, {**types, "out_ptr": pointer}, flags
@@ -111,7 +113,7 @@ def fast_builds() -> Iterator[Build]:
             yield f"pack {dtype} {parts}", fused.pack_kernel, given, {**values, **pixels}
     for precision in ("ieee", "tf32"):
         launched = fused.tiles_for(fused.mend_tiles(), torch.float32, precision, 64)
-        flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
+        flags = {"ONE_TAP": True, "ALONG_W": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
         types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "out_ptr"), "*fp32")
         tile = {"TILE_H": 1, "TILE_W": 128}
         yield f"mend {precision}", fused.mend_kernel, {**types, "broken_ptr": "*i32"}, {**launched, **flags, **tile}

@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -103,6 +103,42 @@ def test_the_operator_is_known_to_torch_compile() -> None:
     x, weight = integers(1, 2, 5, 5, seed=1), integers(3, 2, 2, 2, seed=2)
     traced = torch.compile(lambda x: conv_scale_min(x, weight, None, -1.0) + 1, backend="eager", fullgraph=True)
     assert torch.equal(traced(x), conv_scale_min(x, weight, None, -1.0) + 1), "tracing changes the result"
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("function", [conv_scale_min, two_pass], ids=lambda function: function.__name__)
+def test_autocast_casts_what_it_casts_for_a_convolution(
+    half: torch.dtype, function: Callable[..., torch.Tensor]
+) -> None:
+    x, weight, bias = torch.rand(2, 3, 5, 6), torch.rand(4, 3, 2, 2).to(half), torch.rand(4)
+    doubles = [tensor.double() for tensor in (x, weight, bias)]
+    kind = x.device.type
+    with torch.autocast(kind, dtype=half):
+        convolved = torch.conv2d(x, weight, bias)
+        found, exact = function(x, weight, bias, -3.0), function(*doubles, -3.0)
+    assert found.dtype == convolved.dtype == half, "under_autocast must choose the type that a convolution gets"
+    assert torch.equal(found, function(x.to(half), weight, bias.to(half), -3.0)), "autocast changes more than the type"
+    assert exact.dtype == torch.float64, "autocast leaves float64 alone"
+    with torch.autocast(kind, dtype=half, enabled=False):
+        assert function(x, weight.float(), bias, -3.0).dtype == torch.float32, "autocast is off"
+
+
+def test_gradients_pass_through_autocast() -> None:
+    x, weight = torch.rand(1, 2, 4, 4), torch.rand(3, 2, 2, 2).requires_grad_()
+    with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        conv_scale_min(x, weight).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.dtype == torch.float32, "a parameter keeps the type of its gradient"
+
+
+def test_autocast_is_known_to_torch_compile() -> None:
+    x, weight = integers(1, 2, 5, 5, seed=1), integers(3, 2, 2, 2, seed=2)
+    traced = torch.compile(lambda x: conv_scale_min(x, weight, None, -1.0), backend="eager", fullgraph=True)
+    # Not bfloat16, which Triton's bare interpreter multiplies as if it were integers.
+    with torch.autocast(x.device.type, dtype=torch.float16):
+        found = traced(x)
+    assert (found.dtype, traced(x).dtype) == (torch.float16, torch.float32), "tracing must see that autocast is on"
+    assert torch.equal(found.float(), traced(x)), "small integers are exact in either type"
 
 
 def test_meta_tensors_give_the_shape_without_a_launch() -> None:
