@@ -26,12 +26,14 @@ _EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
 _BATCHES: Final = (1, 2, 3, 5)
 _SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
 _EDGES: Final = (33, 65, 17, 97, 127, 128, 129, 130, 255, 256, 257, 300, 513, 1025)
+# For a configuration of its own: channels enough, and several tiles of positions in both directions.
 _TILED_STRIDES: Final = ((1, 1), (1, 2), (2, 1), (2, 3))
+_TILED_KERNELS: Final = ((1, 1), (3, 3), (2, 2), (2, 3), (3, 3), (4, 2))
 _TILED_SIZES: Final = {
-    "columns": (3, 17, 33, 40, 47),
-    "rows": (1, 1, 2, 3),
+    "columns": (3, 17, 33, 40, 47, 70, 140),
+    "rows": (1, 2, 3, 5, 9),
     "c_out": (1, 5, 16, 33),
-    "c_in": (16, 16, 17, 32),
+    "c_in": (16, 16, 17, 32, 40),
     "batch": (1, 1, 2),
 }
 _ODD_SIZES: Final = (6, 150)
@@ -185,16 +187,18 @@ def cases(
             sizes = dict.fromkeys(sizes, 1)
         sizes[kept] = draw(_large_sizes())
     tiles = one_of(_TILES)
-    config = one_of(abilities.configs) if abilities.configs and one_in(2) else None
-    if config is not None and not one_in(3):
+    config = one_of(abilities.configs) if abilities.configs and not one_in(3) else None
+    least = 1
+    if config is not None and not one_in(4):
         # What a configuration is for may take channels enough, in one group, and more than one tile of positions.
-        groups, kept, tiles = 1, "columns", _TILES[-1]
+        groups, kept, tiles, least = 1, one_of(("columns", "rows", "columns")), _TILES[-1], min(_TILED_SIZES["c_in"])
+        kh, kw = one_of(_TILED_KERNELS)
         sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
         if abilities.convolution_options:
             stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()
     allowed = effort * tiles / groups / (1 + len(earlier))
-    _fit(sizes, kept, kh * kw, allowed, effort * _TILES[-1])
+    _fit(sizes, {"c_in": least}, kept, kh * kw, allowed, effort * _TILES[-1])
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
     if abilities.every_dtype and one_in(25):
         sizes[one_of(("rows", "columns"))], same = 0, False
@@ -288,18 +292,18 @@ def _large_sizes() -> st.SearchStrategy[int]:
     return st.one_of(st.sampled_from(_EDGES), st.integers(*_ODD_SIZES))
 
 
-def _fit(sizes: dict[str, int], kept: str, taps: int, tiles: float, most: float) -> None:
+def _fit(sizes: dict[str, int], least: dict[str, int], kept: str, taps: int, tiles: float, most: float) -> None:
     """Lower sizes until a call takes at most so many tiles; the one that is to be kept only if alone it takes `most`.
 
-    Sizes are drawn independently and then fitted, so that what one draw means does not hang on another: Hypothesis
-    shrinks each by itself.
+    None is lowered below its `least`. Sizes are drawn independently and then fitted, so that what one draw means does
+    not hang on another: Hypothesis shrinks each by itself.
     """
-    while _tiles(sizes, taps) > max(tiles, 1.0) and max(sizes.values()) > 1:
-        others = [name for name in sizes if name != kept and sizes[name] > 1]
-        if not others and _tiles(sizes, taps) <= most:
+    while _tiles(sizes, taps) > max(tiles, 1.0):
+        others = [name for name in sizes if name != kept and sizes[name] > least.get(name, 1)]
+        if not others and (sizes.get(kept, 1) == 1 or _tiles(sizes, taps) <= most):
             return
         name = max(others, key=lambda other: sizes[other]) if others else kept
-        sizes[name] = max(1, sizes[name] * 2 // 3)
+        sizes[name] = max(least.get(name, 1), sizes[name] * 2 // 3)
 
 
 def _tiles(sizes: dict[str, int], taps: int) -> int:
