@@ -150,7 +150,7 @@ def mutants(
     # It takes half a second to import, which the other commands need not wait for.
     from fuzz.mutation.command import BUILT_IN_TARGETS, Wish, measure
     from fuzz.mutation.record import write_record
-    from fuzz.mutation.score import WrongByItselfError
+    from fuzz.mutation.trials import WrongByItselfError
     from fuzz.report.mutants import MutantProgress, mutants_text
 
     wish = Wish(

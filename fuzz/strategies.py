@@ -27,6 +27,7 @@ _BATCHES: Final = (1, 2, 3, 5)
 _SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
 _EDGES: Final = (33, 65, 17, 97, 127, 128, 129, 130, 255, 256, 257, 300, 513, 1025)
 # For a configuration of its own: channels enough, and several tiles of positions in both directions.
+_TILED_TILES: Final = 24
 _TILED_STRIDES: Final = ((1, 1), (1, 2), (2, 1), (2, 3))
 _TILED_KERNELS: Final = ((1, 1), (3, 3), (2, 2), (2, 3), (3, 3), (4, 2))
 _TILED_SIZES: Final = {
@@ -191,7 +192,8 @@ def cases(
     least = 1
     if config is not None and not one_in(4):
         # What a configuration is for may take channels enough, in one group, and more than one tile of positions.
-        groups, kept, tiles, least = 1, one_of(("columns", "rows", "columns")), _TILES[-1], min(_TILED_SIZES["c_in"])
+        groups, kept, least = 1, one_of(("columns", "rows", "columns")), min(_TILED_SIZES["c_in"])
+        tiles = max(tiles, _TILED_TILES)
         kh, kw = one_of(_TILED_KERNELS)
         sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
         if abilities.convolution_options:

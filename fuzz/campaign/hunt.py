@@ -58,13 +58,11 @@ class Hunt:
         plan: What the user asked for.
         notify: Told of every trial, and of what is found.
         nursery: Forks the processes that run the target, if there is one.
-        examine: Given the first case that fails, which then ends the hunt; it is neither shrunk nor kept.
     """
 
     plan: Plan
     notify: Callable[[Hunt, str], None] = lambda hunt, news: None
     nursery: Nursery | None = None
-    examine: Callable[[IsolatedTarget, Case, Verdict], None] | None = None
     census: Census = field(default_factory=Census)
     bugs: Bugs = field(default_factory=Bugs)
     restarts: int = 0
@@ -245,11 +243,7 @@ class Hunt:
             found_at = self.census.cases, self.elapsed
         if verdict.failed:
             with self._investigation:
-                if self.examine is not None:
-                    if not self._stop.is_set():
-                        self.examine(isolated, case, verdict)
-                    self._stop.set()
-                elif self._may_investigate():
+                if self._may_investigate():
                     self._investigate(isolated, case, verdict, found_at)
         self.notify(self, "")
         return verdict

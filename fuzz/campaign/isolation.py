@@ -80,6 +80,8 @@ class IsolatedTarget:
         restarts: How many processes were lost.
         coverage: How the masks of the target's kernels were exercised, over all trials; empty on a GPU.
         digest: Tells whether two trials gave the same bits; of the last one, empty if it gave none or is not wanted.
+        marks: Those that an instrumented target left in the last trial.
+        loading_marks: Those that it left while it was loaded.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class IsolatedTarget:
         self.restarts = 0
         self.coverage: tuple[LineCoverage, ...] = ()
         self.digest = ""
+        self.marks: frozenset[int] = frozenset()
         self._spare: _Process | None = None
         self._process = self._start()
         try:
@@ -148,7 +151,7 @@ class IsolatedTarget:
             UsageError: The target turns out not to be one.
             InfrastructureError: No process can be had to run it.
         """
-        self.digest = ""
+        self.digest, self.marks = "", frozenset()
         answer = self._ask(case, seconds, fresh=fresh, blind=blind)
         if isinstance(answer, Stale):
             self._replace()
@@ -159,7 +162,7 @@ class IsolatedTarget:
             raise UsageError(answer.reason)
         if not isinstance(answer, Tried):
             raise InfrastructureError(f"the worker answered {type(answer).__name__} where a verdict was due")
-        self.digest = answer.digest
+        self.digest, self.marks = answer.digest, answer.marks
         if answer.coverage:
             self.coverage = merge(self.coverage, answer.coverage)
         if answer.spent:
@@ -232,6 +235,7 @@ class IsolatedTarget:
         if isinstance(loaded, Refused):
             raise UsageError(loaded.reason)
         assert isinstance(loaded, Loaded)
+        self.loading_marks = loaded.marks
         return loaded.abilities
 
     def _await(self, process: _Process, doing: str, error: type[Exception]) -> Message:

@@ -46,18 +46,24 @@ class Starting(msgspec.Struct, frozen=True, tag=True):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
-    """The target is ready."""
+    """The target is ready; `marks` are those that it left while it was loaded."""
 
     abilities: Abilities
+    marks: frozenset[int] = frozenset()
 
 
 class Tried(msgspec.Struct, frozen=True, tag=True):
-    """What the trial found. `spent` says that the process cannot be used again, `digest` what bits came out."""
+    """What the trial found.
+
+    `spent` says that the process cannot be used again, `digest` what bits came out, `marks` what an instrumented target
+    left.
+    """
 
     verdict: Verdict
     spent: bool = False
     coverage: tuple[LineCoverage, ...] = ()
     digest: str = ""
+    marks: frozenset[int] = frozenset()
 
 
 class Stale(msgspec.Struct, frozen=True, tag=True):

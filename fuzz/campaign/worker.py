@@ -14,6 +14,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from fuzz.campaign import marks
 from fuzz.campaign.overlay import Overlay
 from fuzz.campaign.protocol import (
     Load,
@@ -92,7 +93,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
         if overlay.unread:
             raise TargetError(f"target {load.target}: it does not import {', '.join(sorted(overlay.unread))}")
         warm_up(device)
-        send(connection, Loaded(target.abilities))
+        send(connection, Loaded(target.abilities, marks.taken()))
         while True:
             message = decode(connection.recv_bytes())
             assert isinstance(message, Try)
@@ -115,7 +116,8 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
             )
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
-            send(connection, Tried(verdict, spent, tuple(coverage), digest(outputs) if load.digests else ""))
+            bits = digest(outputs) if load.digests else ""
+            send(connection, Tried(verdict, spent, tuple(coverage), bits, marks.taken()))
     except TargetError as error:
         send(connection, Refused(str(error)))
 

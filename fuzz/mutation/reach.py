@@ -1,20 +1,24 @@
-"""Which lines of a kernel file's host code trials come to: a mutant of any other line says nothing about the suite."""
+"""Which parts of a kernel file trials come to: a change in any other says nothing about the suite.
+
+Host code is told apart by statements; of a kernel it is known only whether it runs.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import takewhile
 
 from fuzz.kernel_syntax import is_kernel
 
 _BLOCKS = ("body", "orelse", "finalbody")
+_MARK = "__import__('fuzz.campaign.marks', fromlist=['LEFT']).LEFT.add"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of a function, which begins on a line of its own.
+    """A statement of a function, which begins on a line of its own; of a kernel, all that it consists of.
 
     Attributes:
         function: The name of the innermost function around it.
@@ -28,23 +32,23 @@ class Statement:
 
 
 def statements_in(text: str) -> list[Statement]:
-    """Return the statements of every function that is not under `triton.jit`."""
+    """Return the statements of every function; a kernel's stand as one."""
     return list(_statements(ast.parse(text), ""))
 
 
-def instrumented(text: str, statements: list[Statement], folder: Path) -> str:
-    """Return the text with a line before every statement that leaves a file of the statement's number in a folder."""
+def instrumented(text: str, statements: list[Statement]) -> str:
+    """Return the text with a line before every statement that leaves its number among the process's marks."""
     lines = text.splitlines(keepends=True)
     for number, statement in sorted(enumerate(statements), key=lambda item: item[1].first, reverse=True):
         first = lines[statement.first - 1]
         indent = first[: len(first) - len(first.lstrip())]
-        lines.insert(statement.first - 1, f"{indent}open({str(folder / str(number))!r}, 'a').close()\n")
+        lines.insert(statement.first - 1, f"{indent}{_MARK}({number})\n")
     return "".join(lines)
 
 
-def unreached(statements: list[Statement], folder: Path) -> list[Statement]:
-    """Return the statements that an instrumented text left no file of."""
-    return [statement for number, statement in enumerate(statements) if not (folder / str(number)).exists()]
+def unreached(statements: list[Statement], marks: Set[int]) -> list[Statement]:
+    """Return the statements whose numbers are not among the marks."""
+    return [statement for number, statement in enumerate(statements) if number not in marks]
 
 
 def is_among(line: int, statements: Iterable[Statement]) -> bool:
@@ -52,17 +56,46 @@ def is_among(line: int, statements: Iterable[Statement]) -> bool:
     return any(statement.first <= line <= statement.last for statement in statements)
 
 
+def changed_in(text: str, other: str, statements: list[Statement]) -> set[int] | None:
+    """Return the numbers of the statements of `text` that are different in `other`, innermost ones only.
+
+    None where something outside of all statements is: it is read when the file is loaded, and may show in any call.
+    """
+    before, after = text.splitlines(), other.splitlines()
+    head = _common(before, after)
+    tail = min(_common(before[::-1], after[::-1]), len(before) - head, len(after) - head)
+    # What is only inserted changes the line that it comes before.
+    changed = range(head + 1, max(head + 1, len(before) - tail) + 1)
+    numbers = {_innermost(line, statements) for line in changed}
+    return None if None in numbers else {number for number in numbers if number is not None}
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _innermost(line: int, statements: list[Statement]) -> int | None:
+    around = [number for number, each in enumerate(statements) if each.first <= line <= each.last]
+    return max(around, key=lambda number: (statements[number].first, -statements[number].last), default=None)
+
+
 def _statements(node: ast.AST, function: str) -> Iterator[Statement]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef):
-            if is_kernel(child):
-                continue
+        if isinstance(child, ast.FunctionDef) and is_kernel(child):
+            yield from _whole(child)
+        elif isinstance(child, ast.FunctionDef):
             yield from _own(child, child.name)
             yield from _statements(child, child.name)
         else:
             if function:
                 yield from _own(child, function)
             yield from _statements(child, function)
+
+
+def _whole(kernel: ast.FunctionDef) -> Iterator[Statement]:
+    body = kernel.body[1:] if ast.get_docstring(kernel, clean=False) is not None else kernel.body
+    if body and body[0].lineno > kernel.lineno:
+        yield Statement(kernel.name, body[0].lineno, kernel.end_lineno or body[0].lineno)
 
 
 def _own(node: ast.AST, function: str) -> Iterator[Statement]:

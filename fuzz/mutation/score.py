@@ -1,4 +1,4 @@
-"""The score: every mutant is hunted by a hunt of its own, and what became of it is kept.
+"""The score: every mutant is tried on the same drawn cases, and what became of it is kept.
 
 A mutant counts as killed only by a case that the kernel without the change passes, so that a kernel that is wrong by
 itself gets no score.
@@ -6,27 +6,25 @@ itself gets no score.
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import islice
 from typing import Final, Literal
 
 import msgspec
 
-from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import IsolatedTarget, UsageError, worker_environment
 from fuzz.campaign.nursery import Nursery
-from fuzz.campaign.plan import Plan
 from fuzz.case import Case, encode_case
 from fuzz.mutation.equivalents import Equivalent, listing
 from fuzz.mutation.mutant import Mutant
-from fuzz.mutation.reach import Statement, instrumented, statements_in, unreached
+from fuzz.mutation.reach import Statement, changed_in, instrumented, statements_in, unreached
 from fuzz.mutation.subject import Subject
+from fuzz.mutation.trials import Trial, Trials, drawn
 from fuzz.verdict import Lane, Verdict
 
 Status = Literal["killed", "timed out", "survived", "equivalent", "broken"]
@@ -34,9 +32,13 @@ Status = Literal["killed", "timed out", "survived", "equivalent", "broken"]
 # Trials that tell which lines are reached at all.
 _REACH_CASES: Final = 200
 _LIMIT_SECONDS: Final = 60.0
-# How long one mutant may be hunted, whatever the number of cases: for those that make every call slow.
-_HUNT_SECONDS: Final = 120.0
-# One that is listed as computing the same is hunted for a part of that: its bits are compared as well.
+# How long one mutant may be tried, whatever the number of cases: for those that make every call slow.
+_MUTANT_SECONDS: Final = 120.0
+# A call that takes so many times as long as without the change is suspect, and hangs if it does with twice the time.
+_SUSPECT: Final = 20
+_LEAST_LIMIT: Final = 5.0
+_HANGS: Final = 2
+# One that is listed as computing the same gets a part of the cases: its bits are compared as well.
 _LISTED_SHARE: Final = 10
 # A mutant that raises has no result that another lane could judge.
 _WITHOUT_RESULT: Final = ("raised", "timeout", "crash")
@@ -50,7 +52,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             survived and is listed: it computes the same, bit for bit over the corpus, or chooses another sound way.
         lane: The lane that saw it first.
         lanes: All lanes that see it in the case that killed it.
-        cases: Trials until it was killed, or all that it survived.
+        cases: Cases until it was killed, or all that it survived, those that do not come to the change counted in.
         seconds: Likewise.
         case: The case that killed it, as JSON.
         message: What that case gave, or why the mutant is equivalent.
@@ -70,19 +72,15 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
-class WrongByItselfError(Exception):
-    """The kernel fails a case without any change."""
-
-
 @dataclass
 class Score:
-    """Hunts the mutants of one kernel, several at a time.
+    """Tries the mutants of one kernel, several at a time.
 
     Args:
         subject: The kernel.
         max_cases: Trials after which a mutant has survived.
-        seed: With the mutant's name it decides the draws.
-        jobs: Hunts at a time, each with one process of its own.
+        seed: Decides the draws.
+        jobs: Mutants at a time, each with one process of its own.
         equivalents: Changes that are known to make no difference.
         corpus: Cases for which those must give the same bits.
     """
@@ -98,24 +96,26 @@ class Score:
     _stopped: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Score:
-        """Start the processes that all hunts share.
+        """Start the processes that all mutants share, and draw the cases.
 
         Raises:
             UsageError: The target cannot be loaded.
         """
-        self._nursery = Nursery(worker_environment())
-        try:
-            self._pristine = IsolatedTarget(self.subject.target, "cpu", nursery=self._nursery, digests=True)
-        except BaseException:
-            self._nursery.__exit__(None, None, None)
-            raise
+        with ExitStack() as stack:
+            self._nursery = stack.enter_context(Nursery(worker_environment()))
+            self._pristine = stack.enter_context(self._isolated(self.subject.text, digests=True))
+            self._statements = statements_in(self.subject.text)
+            text = instrumented(self.subject.text, self._statements)
+            targets = [stack.enter_context(self._isolated(text)) for _ in range(self.jobs)]
+            self._loading_marks = targets[0].loading_marks
+            self._trials = Trials(targets, drawn(self._pristine.abilities, self.seed, self.max_cases))
+            self._processes = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         """End them."""
         self._stopped.set()
-        self._pristine.close()
-        self._nursery.__exit__(None, None, None)
+        self._processes.close()
 
     @property
     def versions(self) -> dict[str, str]:
@@ -123,23 +123,22 @@ class Score:
         return self._pristine.versions
 
     def unreached(self) -> list[Statement]:
-        """Return the parts of the kernel's host code that no trial comes to."""
-        statements = statements_in(self.subject.text)
-        with tempfile.TemporaryDirectory() as folder:
-            text = instrumented(self.subject.text, statements, Path(folder))
-            with tempfile.TemporaryDirectory() as out:
-                hunt = Hunt(self._plan(text, "reach", _REACH_CASES, Path(out)), nursery=self._nursery)
-                hunt.run()
-            return unreached(statements, Path(folder))
+        """Return the parts of the kernel's file that no trial comes to, as far as the first ones tell.
+
+        Raises:
+            WrongByItselfError: The kernel without a change fails a case.
+        """
+        first = islice(self._trials, _REACH_CASES)
+        return unreached(self._statements, self._loading_marks.union(*(trial.marks for trial in first)))
 
     def results(self, mutants: Iterable[Mutant]) -> Iterator[Result]:
-        """Hunt mutants, and yield what became of each as it is known.
+        """Try mutants, and yield what became of each as it is known.
 
         Raises:
             WrongByItselfError: The kernel without a change fails a case.
         """
         with ThreadPoolExecutor(self.jobs) as pool:
-            waiting = [pool.submit(self._hunt, mutant) for mutant in mutants]
+            waiting = [pool.submit(self._try, mutant) for mutant in mutants]
             try:
                 for done in as_completed(waiting):
                     yield done.result()
@@ -147,58 +146,69 @@ class Score:
                 self._stopped.set()
                 pool.shutdown(cancel_futures=True)
 
-    def _plan(self, text: str, name: str, max_cases: int, out: Path) -> Plan:
-        seed = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
-        return Plan(
-            target=self.subject.target,
-            out=out,
-            seed=int.from_bytes(seed[:4]),
-            seconds=_HUNT_SECONDS,
-            max_cases=max_cases,
-            device="cpu",
+    def _trials_of(self, mutant: Mutant) -> Iterator[Trial]:
+        """Yield the trials that come to what a mutant changes."""
+        changed = changed_in(self.subject.text, mutant.text, self._statements)
+        if changed is None or changed & self._loading_marks:
+            return iter(self._trials)
+        sought = frozenset(changed)
+        return (trial for trial in self._trials if trial.marks & sought)
+
+    def _isolated(self, text: str, *, digests: bool = False) -> IsolatedTarget:
+        """Start a process of the kernel with another text."""
+        return IsolatedTarget(
+            self.subject.target,
+            "cpu",
             sources={str(self.subject.path): text},
+            nursery=self._nursery,
+            digests=digests,
         )
 
-    def _hunt(self, mutant: Mutant) -> Result:
-        found: list[Result] = []
-
-        def examine(isolated: IsolatedTarget, case: Case, verdict: Verdict) -> None:
-            found.append(self._examine(mutant, isolated, case, verdict))
-
+    def _try(self, mutant: Mutant) -> Result:
         started = time.monotonic()
-        with tempfile.TemporaryDirectory() as out:
-            listed = listing(mutant, self.equivalents)
-            compared = listed is not None and not listed.choice
-            max_cases = -(-self.max_cases // _LISTED_SHARE) if compared else self.max_cases
-            plan = self._plan(mutant.text, mutant.name, max_cases, Path(out))
-            hunt = Hunt(plan, self._stop_with_all, nursery=self._nursery, examine=examine)
-            try:
-                hunt.run()
-            except UsageError as refused:
-                # Python or Triton would not even import it.
-                return _result(mutant, status="broken", message=str(refused))
-        seconds = round(time.monotonic() - started, 2)
-        result = found[0] if found else self._survived(mutant)
-        return msgspec.structs.replace(result, cases=hunt.census.cases, seconds=seconds)
+        try:
+            with self._isolated(mutant.text) as isolated:
+                result = self._first_failure(mutant, isolated) or self._survived(mutant)
+        except UsageError as refused:
+            # Python or Triton would not even import it.
+            result = _result(mutant, status="broken", message=str(refused))
+        return msgspec.structs.replace(result, seconds=round(time.monotonic() - started, 2))
+
+    def _first_failure(self, mutant: Mutant, isolated: IsolatedTarget) -> Result | None:
+        listed = listing(mutant, self.equivalents)
+        compared = listed is not None and not listed.choice
+        most = -(-self.max_cases // _LISTED_SHARE) if compared else self.max_cases
+        spent = 0.0
+        for trial in self._trials_of(mutant):
+            if trial.place > most or spent > _MUTANT_SECONDS or self._stopped.is_set():
+                break
+            verdict = self._verdict(isolated, trial)
+            if verdict.failed:
+                return self._examine(mutant, isolated, trial, verdict)
+            spent += verdict.seconds
+        return None
+
+    def _verdict(self, isolated: IsolatedTarget, trial: Trial) -> Verdict:
+        limit = max(_LEAST_LIMIT, _SUSPECT * trial.seconds)
+        verdict = isolated.run(trial.case, limit)
+        return isolated.run(trial.case, _HANGS * limit) if verdict.kind == "timeout" else verdict
 
     def _survived(self, mutant: Mutant) -> Result:
         """Return what a mutant that no trial refused comes to: equivalent only if its bits are those of the kernel.
 
-        Of a choice other bits are admitted, since it survived the whole hunt.
+        Of a choice other bits are admitted, since it survived all cases.
         """
+        count = len(self._trials)
         listed = listing(mutant, self.equivalents)
         if listed is None:
-            return _result(mutant, status="survived")
-        if listed.choice:
-            return _result(mutant, status="equivalent", message=listed.why)
-        sources = {str(self.subject.path): mutant.text}
-        with IsolatedTarget(
-            self.subject.target, "cpu", sources=sources, nursery=self._nursery, digests=True
-        ) as isolated:
-            for case in self.corpus:
-                if isolated.abilities.promises(case) and not self._agree(isolated, case):
-                    return _result(mutant, status="survived", message=f"listed as equivalent, but not for {case!r}")
-        return _result(mutant, status="equivalent", message=listed.why)
+            return _result(mutant, status="survived", cases=count)
+        if not listed.choice:
+            with self._isolated(mutant.text, digests=True) as isolated:
+                for case in self.corpus:
+                    if isolated.abilities.promises(case) and not self._agree(isolated, case):
+                        message = f"listed as equivalent, but not for {case!r}"
+                        return _result(mutant, status="survived", cases=count, message=message)
+        return _result(mutant, status="equivalent", cases=count, message=listed.why)
 
     def _agree(self, isolated: IsolatedTarget, case: Case) -> bool:
         isolated.run(case, _LIMIT_SECONDS)
@@ -208,22 +218,15 @@ class Score:
                 self._digests[case] = self._pristine.digest
             return self._digests[case] == isolated.digest
 
-    def _stop_with_all(self, hunt: Hunt, news: str) -> None:
-        if self._stopped.is_set():
-            hunt.stop()
-
-    def _examine(self, mutant: Mutant, isolated: IsolatedTarget, case: Case, verdict: Verdict) -> Result:
-        with self._pristine_lock:
-            own = self._pristine.run(case, _LIMIT_SECONDS)
-        if own.failed:
-            raise WrongByItselfError(f"target {self.subject.target} fails by itself: {own.message} · {case!r}")
+    def _examine(self, mutant: Mutant, isolated: IsolatedTarget, trial: Trial, verdict: Verdict) -> Result:
         broken = verdict.kind == "raised" and isolated.run(Case(), _LIMIT_SECONDS).kind == "raised"
         return _result(
             mutant,
             status="broken" if broken else "timed out" if verdict.kind == "timeout" else "killed",
             lane=verdict.lane,
-            lanes=_lanes_that_see(isolated, case, verdict),
-            case=encode_case(case).decode(),
+            lanes=_lanes_that_see(isolated, trial.case, verdict),
+            cases=trial.place,
+            case=encode_case(trial.case).decode(),
             message=verdict.message,
         )
 

@@ -1,11 +1,14 @@
-"""Which parts of host code trials come to."""
+"""Which parts of a kernel file trials come to, and which of them a change is in."""
 
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
+from collections.abc import Iterator
 
-from fuzz.mutation.reach import instrumented, is_among, statements_in, unreached
+import pytest
+
+from fuzz.campaign import marks
+from fuzz.mutation.reach import changed_in, instrumented, is_among, statements_in, unreached
 
 SOURCE = textwrap.dedent(
     '''
@@ -43,20 +46,36 @@ SOURCE = textwrap.dedent(
             return 2
 
     @triton.jit
-    def kernel(n):
+    def kernel(
+        n,
+    ):
+        """Says something, too."""
+        if n > 3:
+            n = n + 1
+        return n
+
+    @triton.jit
+    def other_kernel(n):
         return n
     '''
 ).lstrip()
 
 
-def test_what_does_not_run_is_unreached(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def no_marks() -> Iterator[None]:
+    marks.taken()
+    yield
+    marks.taken()
+
+
+def test_what_does_not_run_is_unreached() -> None:
     statements = statements_in(SOURCE)
     space: dict[str, object] = {}
-    source = SOURCE.replace("@triton.jit\n", "")
-    exec(instrumented(source, statements_in(source), tmp_path), space)
+    exec(instrumented(SOURCE, statements).replace("@triton.jit\n", ""), space)
     assert space["outer"](3) == 5  # type: ignore[operator]  # a function
     assert space["Model"]().forward() == 2  # type: ignore[operator]  # a class
-    left = {(statement.function, statement.first) for statement in unreached(statements, tmp_path)}
+    assert space["kernel"](2) == 2  # type: ignore[operator]  # a function here
+    left = {(statement.function, statement.first) for statement in unreached(statements, marks.taken())}
     lines = SOURCE.splitlines()
     assert {(name, lines[first - 1].strip()) for name, first in left} == {
         ("never", "return n"),
@@ -64,11 +83,42 @@ def test_what_does_not_run_is_unreached(tmp_path: Path) -> None:
         ("outer", "n += 3"),
         ("outer", "pass"),
         ("forward", "return 1"),
+        ("other_kernel", "return n"),
     }
 
 
-def test_a_kernel_has_no_statements() -> None:
-    assert all(statement.function != "kernel" for statement in statements_in(SOURCE))
+def test_a_kernel_is_one_statement() -> None:
+    (kernel,) = [statement for statement in statements_in(SOURCE) if statement.function == "kernel"]
+    lines = SOURCE.splitlines()[kernel.first - 1 : kernel.last]
+    assert [line.strip() for line in lines] == ["if n > 3:", "n = n + 1", "return n"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "where"),
+    [
+        ("n += 2", "n -= 2", {("outer", "n += 2")}),
+        ("n // (n - 4)", "n //\\\n(n - 4)", {("outer", "n // (n - 4)")}),
+        ("elif n > 2:", "elif n >= 2:", {("outer", "if n > 3:")}),
+        ("n = n + 1", "n = n - 1", {("kernel", "if n > 3:")}),
+        ("    return 2", "    n = 1\n        return 2", {("forward", "return 2")}),
+        (
+            "n += 1\n    elif n > 2:\n        n += 2",
+            "pass",
+            {("outer", "n += 1"), ("outer", "if n > 3:"), ("outer", "n += 2")},
+        ),
+        ("import functools", "import functools as functools", None),
+        ("@triton.jit\ndef kernel", "@triton.jit()\ndef kernel", None),
+    ],
+)
+def test_a_change_is_in_the_innermost_statements(before: str, after: str, where: set[tuple[str, str]] | None) -> None:
+    assert SOURCE.count(before) == 1, f"this test changes {before!r}, which is not in the source once"
+    statements = statements_in(SOURCE)
+    changed = changed_in(SOURCE, SOURCE.replace(before, after), statements)
+    lines = SOURCE.splitlines()
+    named = changed and {
+        (statements[number].function, lines[statements[number].first - 1].strip()) for number in changed
+    }
+    assert named == where, "trials that come to the change would be left out, or others tried for nothing"
 
 
 def test_lines_belong_to_the_statements_around_them() -> None:

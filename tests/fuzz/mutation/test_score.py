@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from planted import TILED, plant
 
+from fuzz.abilities import Abilities
 from fuzz.campaign.isolation import UsageError
 from fuzz.case import Case
 from fuzz.mutation.catalogue import bugs_of
@@ -15,16 +16,12 @@ from fuzz.mutation.equivalents import Equivalent, built_in_equivalents, read_equ
 from fuzz.mutation.matrix import row
 from fuzz.mutation.mutant import Mutant, mutants_of
 from fuzz.mutation.record import KernelScore, Record, read_record, write_record
-from fuzz.mutation.score import Result, Score, WrongByItselfError
+from fuzz.mutation.score import Result, Score
 from fuzz.mutation.selection import every_mutant, named, reached, sample
 from fuzz.mutation.subject import Subject, subject_of
+from fuzz.mutation.trials import WrongByItselfError, drawn
 from fuzz.report.mutants import mutants_text
 
-FAST_PATH = {
-    *("strip_kernel", "ring_load", "ring_store", "partial_kernel", "finish_kernel", "mend_kernel", "pack_kernel"),
-    *("pack_weight_kernel", "half_or_nan", "rest_of_half", "smaller_or_nan", "launch_strips", "launch_split", "mend"),
-    *("packed_weight", "packed_input", "half_layout", "half_type", "lies_well", "guard_limit", "fast_configs"),
-}
 CORPUS = [Case(), Case(n=2, c_in=3, h=5, w=6, c_out=4, kh=3, kw=3, bias=True, values="gaussian", scale=-2.0)]
 
 
@@ -96,9 +93,27 @@ def test_a_listed_mutant_with_other_bits_survives(tiled: Subject) -> None:
     assert "listed as equivalent, but not for Case" in result.message
 
 
+def test_a_case_that_does_not_come_to_a_change_is_not_tried(tiled: Subject) -> None:
+    for_no_position = change(tiled, "            return out\n", "            return x\n")
+    anywhere = change(tiled, "import torch\n", "import torch\n\n")
+    with Score(tiled, 60, 0, 2) as scoring:
+        (result,) = scoring.results([for_no_position])
+        every, some = list(scoring._trials_of(anywhere)), list(scoring._trials_of(for_no_position))
+    empty = [trial for trial in every if trial.case.n == 0]
+    assert len(every) == 60
+    assert [trial for trial in some if not trial.case.earlier] == [trial for trial in empty if not trial.case.earlier]
+    assert (result.status, result.cases) == ("killed", empty[0].place), "only an empty batch comes to that line"
+
+
+def test_the_same_cases_are_drawn_for_a_seed(tiled: Subject) -> None:
+    abilities = Abilities(kind="function")
+    assert drawn(abilities, 3, 60) == drawn(abilities, 3, 60) != drawn(abilities, 4, 60)
+    assert len(set(drawn(abilities, 3, 60))) == 60
+
+
 def test_parts_that_no_trial_comes_to_are_named() -> None:
     subject = subject_of("fused")
-    with Score(subject, 10, 0, 2) as scoring:
+    with Score(subject, 50, 0, 2) as scoring:
         unreached = scoring.unreached()
     functions = {statement.function for statement in unreached}
     assert {"gradients", "save_inputs"} <= functions, "nothing asks for gradients"
@@ -135,17 +150,12 @@ def test_a_catalogue_that_no_longer_fits_says_which_bug() -> None:
 
 @pytest.mark.slow
 def test_a_sample_of_mutants_is_killed() -> None:
-    """The whole takes an hour and more: `tox run -e mutants`.
-
-    Of the general path and the host code that both paths share. The fast path is not held to this yet: one call in ten
-    goes that way, too few for its strides, rings and guards to be told in so few cases.
-    """
+    """The whole takes an hour and more: `tox run -e mutants`."""
     equivalents = built_in_equivalents()
     for target, count in (("fused", 24), ("two-pass", 8)):
         subject = subject_of(target)
         with Score(subject, 800, 0, 2, equivalents, CORPUS) as scoring:
-            mutants = [mutant for mutant in every_mutant(subject) if mutant.function not in FAST_PATH]
-            chosen = sample(reached(mutants, scoring.unreached()), count, 1)
+            chosen = sample(reached(every_mutant(subject), scoring.unreached()), count, 1)
             results = list(scoring.results(chosen))
         survived = [result for result in results if result.status == "survived"]
         assert not survived, (
