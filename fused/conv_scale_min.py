@@ -29,7 +29,9 @@ Names:
 and in the kernels of the fast path:
 
     strip                TILE_W columns of outputs; a step is TILE_H of its rows, so BLOCK_M = TILE_H * TILE_W
-    CHANNELS             C rounded up to a multiple of BLOCK_K; the padding is zeros
+    CHANNELS             C rounded up to a multiple of BLOCK_K; the padding is zeros. Where C is small, they are all
+                         (kw, c) of a window's row, gathered: what is left is a convolution with KW = 1 over OW columns
+    PITCH                what lies between two columns of the packed x: CHANNELS of every group
     factor, shift [C_out]    what a sum is multiplied by and what is added to it, both negated for a negative scale
     X_FACTOR             what float32 is multiplied by before it becomes float16; 1 means that nothing is converted
     RING                 whether programs pack rows themselves; a step reads WINDOW_H rows of RING_W, NEW_H of them new
@@ -268,42 +270,60 @@ def rest_of_half(value, high, HALF: tl.constexpr):
     return (value - high.to(tl.float32)).to(HALF)
 
 
+@triton.jit
+def packed_channel_offsets(offs_c, C, stride_wc, stride_ww, GATHERED: tl.constexpr):
+    """Where the packed channels lie in one row of an output channel's taps: they are (kw, c) if they are GATHERED."""
+    if GATHERED:
+        return (offs_c // C).to(tl.int64) * stride_ww + (offs_c % C).to(tl.int64) * stride_wc
+    return offs_c.to(tl.int64) * stride_wc
+
+
 @triton.jit(
     do_not_specialize=[
-        "sign", "limit", "c_out", "C", "KH", "KW", "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
+        "sign", "limit", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc", "stride_wh",
+        "stride_ww", "stride_b",
     ],
     do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
 )  # fmt: skip
 def pack_weight_kernel(
-    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, sign, limit, c_out, C, KH, KW,
-    stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-    CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr,
+    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, sign, limit,
+    group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
     TAPS: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program: one output channel of the weight as [KH, KW, CHANNELS], with its factor, shift and limit.
 
-    The limit is its largest weight times `limit`. The program also says that no step is broken yet. Three PARTS are the
-    16-bit weight, its rest, and the weight again: `pack_kernel` lays out x so that their products add up.
+    Each group has `group_rows` of them, of which `group_channels` exist. A channel's limit is its largest weight times
+    `limit`. The program also says that no step is broken yet. Three PARTS are the 16-bit weight, its rest, and the
+    weight again: `pack_kernel` lays out x so that their products add up.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
-    channel = tl.program_id(0)
-    exists = channel < c_out
+    row = tl.program_id(0)
+    exists = row % group_rows < group_channels
+    channel = (row // group_rows) * group_channels + row % group_rows
     half: tl.constexpr = packed_ptr.dtype.element_ty
     tap = tl.arange(0, TAPS)
     offs_c = tl.arange(0, BLOCK_C)
     # In the weight's own order: neighbouring threads load neighbouring taps.
-    taps = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
-    source = (
-        (weight_ptr + channel.to(tl.int64) * stride_wo) + (offs_c.to(tl.int64) * stride_wc)[:, None] + taps[None, :]
-    )
-    mask_tap = (tap < KH * KW)[None, :]
+    if GATHERED:
+        taps = tap.to(tl.int64) * stride_wh
+        mask_tap = (tap < KH)[None, :]
+        row_channels = C * KW
+        row_taps = KH
+    else:
+        taps = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
+        mask_tap = (tap < KH * KW)[None, :]
+        row_channels = C
+        row_taps = KH * KW
+    source = (weight_ptr + channel.to(tl.int64) * stride_wo) + taps[None, :]
     power = 1.0
     inverse = 1.0
     if X_FACTOR != 1:
         largest = tl.zeros([BLOCK_C, TAPS], tl.int32)
         for c0 in range(0, WHOLE, BLOCK_C):
-            mask = exists & (c0 + offs_c < C)[:, None] & mask_tap
-            value = tl.load(source + tl.full([], c0, tl.int64) * stride_wc, mask=mask, other=0.0)
+            offsets = packed_channel_offsets(c0 + offs_c, C, stride_wc, stride_ww, GATHERED)
+            mask = exists & (c0 + offs_c < row_channels)[:, None] & mask_tap
+            value = tl.load(source + offsets[:, None], mask=mask, other=0.0)
             largest = tl.maximum(largest, value.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
         bits = tl.max(tl.max(largest, 1), 0)
         # The power of two that brings the largest weight of the channel to 2^14, and its inverse: both normal numbers.
@@ -312,12 +332,13 @@ def pack_weight_kernel(
         inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True) * (1.0 / X_FACTOR)
         size = bits.to(tl.float32, bitcast=True)
         # Below 2^-111 there is no such power: no result is then far enough from 0, as where a weight is not finite.
-        tl.store(limit_ptr + channel, tl.where((bits == 0) | (bits >= 16 << 23), size * limit, float("inf")))
+        tl.store(limit_ptr + row, tl.where((bits == 0) | (bits >= 16 << 23), size * limit, float("inf")))
         tl.store(broken_ptr, 0)
-    target = (packed_ptr + channel.to(tl.int64) * (KH * KW * CHANNELS)) + (offs_c[:, None] + (tap * CHANNELS)[None, :])
+    target = (packed_ptr + row.to(tl.int64) * (row_taps * CHANNELS)) + (offs_c[:, None] + (tap * CHANNELS)[None, :])
     for c0 in range(0, WHOLE, BLOCK_C):
-        mask = exists & (c0 + offs_c < C)[:, None] & mask_tap
-        value = tl.load(source + tl.full([], c0, tl.int64) * stride_wc, mask=mask, other=0.0)
+        offsets = packed_channel_offsets(c0 + offs_c, C, stride_wc, stride_ww, GATHERED)
+        mask = exists & (c0 + offs_c < row_channels)[:, None] & mask_tap
+        value = tl.load(source + offsets[:, None], mask=mask, other=0.0)
         if X_FACTOR != 1:
             scaled = value * power
             packed = half_or_nan(scaled, half)
@@ -327,44 +348,59 @@ def pack_weight_kernel(
         else:
             packed = value
         tl.store(target + c0, packed, mask=mask_tap)
-    tl.store(factor_ptr + channel, sign * inverse)
+    tl.store(factor_ptr + row, sign * inverse)
     # A channel that does not exist never wins.
     shift = tl.where(exists, 0.0, float("inf"))
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + channel.to(tl.int64) * stride_b, mask=exists, other=0.0).to(tl.float32)
         shift = tl.where(exists, sign * bias, float("inf"))
-    tl.store(shift_ptr + channel, shift)
+    tl.store(shift_ptr + row, shift)
 
 
 @triton.jit(
-    do_not_specialize=["C", "W", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh", "stride_xw"],
-)
+    do_not_specialize=[
+        "C", "W", "KW", "OW", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
+        "stride_w", "pad_w", "dil_w",
+    ],
+)  # fmt: skip
 def pack_kernel(
-    x_ptr, packed_ptr, C, W, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw,
-    CHANNELS: tl.constexpr, PARTS: tl.constexpr, JOINED: tl.constexpr, UNIT_C: tl.constexpr, X_FACTOR: tl.constexpr,
+    x_ptr, packed_ptr, C, W, KW, OW, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
+    CHANNELS: tl.constexpr, PITCH: tl.constexpr, PARTS: tl.constexpr, GATHERED: tl.constexpr,
+    JOINED: tl.constexpr, UNIT_C: tl.constexpr, UNIT_W: tl.constexpr, X_FACTOR: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program: BLOCK_M pixels of an image and BLOCK_C of its channels to [N, H, W, CHANNELS].
+    """One program: BLOCK_M pixels of an image and BLOCK_C channels of a group to [N, H, W, PITCH].
 
-    JOINED says that x has no gap between rows, and none between columns; UNIT_C, that there is none between channels.
-    Three PARTS are x in 16 bits, the same again, and the rest.
+    GATHERED, it is [N, H, OW, PITCH], and a pixel holds the row of x under its window, zeros where that is padding.
+    JOINED says that x has no gap between rows, and none between columns; UNIT_C, that there is none between channels,
+    and UNIT_W, none between columns. Three PARTS are x in 16 bits, the same again, and the rest.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
+    GROUPS: tl.constexpr = PITCH // CHANNELS
     place = tl.program_id(0)
     offs_c = (place % (WHOLE // BLOCK_C)) * BLOCK_C + tl.arange(0, BLOCK_C)
     place = place // (WHOLE // BLOCK_C)
+    group = place % GROUPS
+    place = place // GROUPS
     image = (place // blocks).to(tl.int64)
     pixel = (place % blocks) * BLOCK_M + tl.arange(0, BLOCK_M)
     mask_pixel = pixel < pixels
-    offset = pixel if JOINED else (pixel // W) * stride_xh + (pixel % W) * stride_xw
-    columns = offs_c if UNIT_C else offs_c * stride_xc
-    value = tl.load(
-        (x_ptr + image * stride_xn) + (offset[:, None] + columns[None, :]),
-        mask=mask_pixel[:, None] & (offs_c < C)[None, :],
-        other=0.0,
-    )
+    corner = x_ptr + (image * stride_xn + (group * C).to(tl.int64) * stride_xc)
+    if GATHERED:
+        tap = offs_c // C
+        w = (pixel % OW * stride_w - pad_w)[None, :] + (tap * dil_w)[:, None]
+        columns = w if UNIT_W else w * stride_xw
+        offsets = ((pixel // OW) * stride_xh)[None, :] + columns + (offs_c % C * stride_xc)[:, None]
+        mask = mask_pixel[None, :] & (tap < KW)[:, None] & (w >= 0) & (w < W)
+        # Threads load along positions, which lie nearer together than taps and channels.
+        value = tl.trans(tl.load(corner + offsets, mask=mask, other=0.0))
+    else:
+        offset = pixel if JOINED else (pixel // W) * stride_xh + (pixel % W) * stride_xw
+        columns = offs_c if UNIT_C else offs_c * stride_xc
+        mask = mask_pixel[:, None] & (offs_c < C)[None, :]
+        value = tl.load(corner + (offset[:, None] + columns[None, :]), mask=mask, other=0.0)
     half: tl.constexpr = packed_ptr.dtype.element_ty
-    targets = (packed_ptr + image * pixels * CHANNELS) + (pixel[:, None] * CHANNELS + offs_c[None, :])
+    targets = (packed_ptr + (image * pixels * PITCH + group * CHANNELS)) + (pixel[:, None] * PITCH + offs_c[None, :])
     if X_FACTOR != 1:
         scaled = value * X_FACTOR
         packed = half_or_nan(scaled, half)
@@ -431,18 +467,18 @@ def ring_store(
 @triton.jit(
     do_not_specialize=[
         "magnitude", "C", "H", "W", "OH", "OW", "stride_xn", "stride_xc", "stride_xh", "stride_xw", "strips", "steps",
-        "total", "c_out",
+        "total", "group_channels",
     ],
 )  # fmt: skip
 def strip_kernel(
     x_ptr, weight_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
-    stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, c_out,
+    stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, group_channels,
     CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
     TILE_H: tl.constexpr, TILE_W: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     WINDOW_H: tl.constexpr, RING_W: tl.constexpr, CHUNK_W: tl.constexpr,
-    CHANNEL_TILES: tl.constexpr, EVEN_N: tl.constexpr, RING: tl.constexpr, PADDED: tl.constexpr, UNIT_W: tl.constexpr,
-    LANE: tl.constexpr, X_FACTOR: tl.constexpr, STAGES: tl.constexpr,
+    CHANNEL_TILES: tl.constexpr, TILES_PER_GROUP: tl.constexpr, EVEN_N: tl.constexpr, RING: tl.constexpr,
+    PADDED: tl.constexpr, UNIT_W: tl.constexpr, LANE: tl.constexpr, X_FACTOR: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """One program: a share of all steps, one after another, down the strips of the images.
 
@@ -519,6 +555,8 @@ def strip_kernel(
             kh = k_tile // (KW * K_CHUNKS)
             kw = (k_tile // K_CHUNKS) % KW
             c0 = (k_tile % K_CHUNKS) * BLOCK_K
+            if TILES_PER_GROUP != CHANNEL_TILES:
+                c0 += (channel_tile // TILES_PER_GROUP) * CHANNELS
             row0 = step * NEW_H + kh * DIL_H
             if RING:
                 corner = ring + (kw * (DIL_W * CHANNELS) + c0)
@@ -558,7 +596,8 @@ def strip_kernel(
                 total_sum = acc * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
                 if not EVEN_N:
                     # Zero weights give NaN where x is infinite.
-                    total_sum = tl.where((channel < c_out)[None, :], total_sum, float("inf"))
+                    exists = (channel_tile % TILES_PER_GROUP) * BLOCK_N + offs_n < group_channels
+                    total_sum = tl.where(exists[None, :], total_sum, float("inf"))
                 best = smaller_or_nan(best, tl.reduce(total_sum, 1, smaller_or_nan))
                 acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
                 if channel_tile == CHANNEL_TILES - 1:
@@ -576,12 +615,12 @@ def strip_kernel(
 
 @triton.jit(
     do_not_specialize=[
-        "M", "H", "W", "OH", "OW", "KW", "k_tiles", "k_chunks", "channel_tiles", "splits", "rows",
+        "M", "H", "W", "OH", "OW", "KW", "k_tiles", "k_chunks", "channel_tiles", "tiles_per_group", "splits", "rows",
         "stride_xn", "stride_xh", "stride_xw", "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
     ],
 )  # fmt: skip
 def partial_kernel(
-    x_ptr, weight_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles, splits, rows,
+    x_ptr, weight_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles, tiles_per_group, splits, rows,
     stride_xn, stride_xh, stride_xw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PADDED: tl.constexpr, LANE: tl.constexpr,
 ):  # fmt: skip
@@ -601,6 +640,7 @@ def partial_kernel(
     stride_xh = stride_xh * LANE
     stride_xw = stride_xw * LANE
     x_tile = (image * (stride_xn * LANE) + h0 * stride_xh + w0 * stride_xw)[:, None] + offs_k[None, :]
+    x_group = x_ptr + (channel_tile // tiles_per_group) * (k_chunks * BLOCK_K)
     weight_tile = (offs_n * (k_tiles * BLOCK_K))[None, :] + offs_k[:, None]
     acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
     for k_tile in range((split * k_tiles) // splits, ((split + 1) * k_tiles) // splits):
@@ -610,7 +650,7 @@ def partial_kernel(
         if PADDED:
             h, w = h0 + down, w0 + right
             mask = mask & (h >= 0) & (h < H) & (w >= 0) & (w < W)
-        corner = x_ptr + (down * stride_xh + right * stride_xw + (k_tile % k_chunks) * BLOCK_K)
+        corner = x_group + (down * stride_xh + right * stride_xw + (k_tile % k_chunks) * BLOCK_K)
         x_part = tl.load(corner + x_tile, mask=mask[:, None], other=0.0)
         weight_part = tl.load((weight_ptr + k_tile * BLOCK_K) + weight_tile)
         acc = tl.dot(x_part, weight_part, acc)
@@ -618,9 +658,10 @@ def partial_kernel(
     tl.store(sums + (offs_m[:, None] * rows + offs_n[None, :]), acc, mask=mask_m[:, None])
 
 
-@triton.jit(do_not_specialize=["magnitude", "M", "c_out", "rows"])
+@triton.jit(do_not_specialize=["magnitude", "M", "group_channels", "tiles_per_group", "rows"])
 def finish_kernel(
-    sums_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, out_ptr, magnitude, M, c_out, rows,
+    sums_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, out_ptr, magnitude,
+    M, group_channels, tiles_per_group, rows,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SPLITS: tl.constexpr, X_FACTOR: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_M results from the partial sums."""
@@ -635,7 +676,8 @@ def finish_kernel(
         for split in tl.static_range(SPLITS):
             whole += tl.load(sums + tl.full([], split, tl.int64) * M * rows, mask=mask_m[:, None], other=0.0)
         whole = whole * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
-        whole = tl.where((channel < c_out)[None, :], whole, float("inf"))
+        exists = (tile % tiles_per_group) * BLOCK_N + tl.arange(0, BLOCK_N) < group_channels
+        whole = tl.where(exists[None, :], whole, float("inf"))
         best = smaller_or_nan(best, tl.reduce(whole, 1, smaller_or_nan))
         if X_FACTOR != 1:
             limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel), 0))
@@ -681,30 +723,52 @@ def fast_configs() -> tuple[str, ...]:
     return "strip", "ring", "split", "large split", "tiny strip", "tiny ring", "tiny split"
 
 
-def takes_strips(x: torch.Tensor, weight: torch.Tensor, scale: float, groups: int, out: torch.Tensor) -> bool:
-    """Whether the fast path takes a call.
+def takes_strips(
+    x: torch.Tensor, weight: torch.Tensor, scale: float, groups: int, precision: str, out: torch.Tensor
+) -> bool:
+    """Whether the fast path can compute a call.
 
-    It has one group, offsets of 32 bits inside an image, and an ordinary scale: 0, infinity and NaN do not commute with
-    a minimum.
+    It has offsets of 32 bits inside an image, and an ordinary scale: 0, infinity and NaN do not commute with a minimum.
+    For ieee there must be products enough for float32 to lose as much as three products of halves (docs/kernel.md).
     """
-    _, channels, height, width = x.shape
+    c_out, channels, kernel_h, kernel_w = weight.shape
+    height, columns = x.shape[2], max(x.shape[3], out.shape[3])
     reach = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:], strict=True))
-    largest = max(reach, 3 * height * width * (channels + 64), out.shape[2] * out.shape[3], 12 * weight.numel())
+    # Channels, and rows of the weight, are rounded up to tiles; three parts take three times as many channels.
+    pitch, rows = 3 * groups * (channels * kernel_w + 64), 3 * c_out + 16 * groups
+    largest = max(reach, height * columns * pitch, out.shape[2] * out.shape[3], rows * kernel_h * pitch // groups)
     return (
         x.dtype != torch.float64
-        and groups == 1
-        and channels >= 16
+        and (x.dtype != torch.float32 or precision == "tf32" or channels * kernel_h * kernel_w >= 16)
         and 2.0**-126 <= abs(scale) < 2.0**127
         and largest < 2**31 - 2**24
     )
 
 
-def takes_splits(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor) -> bool:
+def takes_splits(x: torch.Tensor, weight: torch.Tensor, groups: int, out: torch.Tensor) -> bool:
     """Whether what `takes_strips` takes may be split: all offsets into x, its copy and the sums have 32 bits."""
-    n, channels, height, width = x.shape
+    n, _, height, width = x.shape
+    c_out, channels, _, kernel_w = weight.shape
     reach = sum((size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True))
-    sums = out.numel() * (weight.shape[0] + 128)
-    return max(reach, 3 * n * height * width * (channels + 64), sums) < 2**31 - 2**24
+    copy = n * height * max(width, out.shape[3]) * 3 * groups * (channels * kernel_w + 64)
+    return max(reach, copy, out.numel() * (3 * c_out + 128 * groups)) < 2**31 - 2**24
+
+
+def is_worth_packing(x: torch.Tensor, weight: torch.Tensor, groups: int, out: torch.Tensor) -> bool:
+    """Whether 16-bit operands take less time than they cost: there are products enough, and the copy of x is not huge.
+
+    With few channels a pixel is rounded up to 16 of them, or holds the whole row of x under its window.
+    """
+    channels, _, kernel_w = weight.shape[1:]
+    gathered = gathers(channels, kernel_w)
+    columns = out.shape[3] if gathered else x.shape[3]
+    packed = triton.cdiv(channels * kernel_w if gathered else channels, 16) * 16
+    return out.numel() * weight.numel() >= 2**24 and packed * columns <= 8 * channels * x.shape[3]
+
+
+def gathers(channels: int, kernel_w: int) -> bool:
+    """Whether the taps along the width are gathered into the channels, which are too few for a tile of their own."""
+    return channels < 16 and kernel_w > 1
 
 
 def mend_tiles() -> dict[str, int]:
@@ -718,23 +782,23 @@ def chosen_config(
     weight: torch.Tensor,
     scale: float,
     groups: int,
+    precision: str,
     out: torch.Tensor,
     programs: int,
 ) -> str:
     """The name of the configuration that computes a call for which the user asked for `config`.
 
-    The fast path prepares the weight, and x, before it computes: below 2^24 products that takes longer than it saves.
     Where there are far fewer tiles of positions than `programs`, which is how many run at once, the channels and K are
     shared out, too. On Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and
     programs pack for themselves.
     """
-    fast = takes_strips(x, weight, scale, groups, out)
+    fast = takes_strips(x, weight, scale, groups, precision, out)
     if config is not None:
-        possible = fast and ("split" not in config or takes_splits(x, weight, out))
+        possible = fast and ("split" not in config or takes_splits(x, weight, groups, out))
         return config if possible or config not in fast_configs() else "medium"
-    if not fast or x.device.type != "cuda" or out.numel() * weight.numel() < 2**24:
+    if not fast or x.device.type != "cuda" or not is_worth_packing(x, weight, groups, out):
         return config_for(out.numel(), weight.shape[0] // groups)
-    if 3 * triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, out):
+    if 3 * triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, groups, out):
         tiles = triton.cdiv(out.numel(), 128) * triton.cdiv(weight.shape[0], 128)
         return "large split" if 2 * tiles >= programs else "split"
     return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
@@ -781,36 +845,43 @@ def packed_weight(
     """The weight as [rows, KH, KW, channels] in 16 bits; then factor, shift and limit, [rows] each, in float32."""
     c_out, c_in, kernel_h, kernel_w = weight.shape
     rows = layout["channel_tiles"] * layout["block_n"]
-    packed = weight.new_empty([rows, kernel_h, kernel_w, layout["channels"]], dtype=half_type(weight.dtype))
+    taps = kernel_h * (1 if layout["gathered"] else kernel_w)
+    packed = weight.new_empty([rows, taps, layout["channels"]], dtype=half_type(weight.dtype))
     numbers = [weight.new_empty([rows], dtype=torch.float32) for _ in range(3)]
     arguments: dict[str, object] = {
         "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed,
         "factor_ptr": numbers[0], "shift_ptr": numbers[1], "limit_ptr": numbers[2], "broken_ptr": broken,
-        "sign": -1.0 if scale < 0 else 1.0, "c_out": c_out, "C": c_in, "KH": kernel_h, "KW": kernel_w,
+        "sign": -1.0 if scale < 0 else 1.0, "limit": guard_limit(c_in * kernel_h * kernel_w, layout["parts"]),
+        "group_channels": c_out // layout["groups"], "group_rows": rows // layout["groups"],
+        "C": c_in, "KH": kernel_h, "KW": kernel_w,
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
         "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
         "CHANNELS": layout["channels"], "PARTS": layout["parts"], "X_FACTOR": layout["x_factor"],
-        "limit": guard_limit(c_in * kernel_h * kernel_w, layout["parts"]),
-        "TAPS": triton.next_power_of_2(kernel_h * kernel_w), "BLOCK_C": layout["block_k"], "num_warps": 4,
+        "GATHERED": bool(layout["gathered"]),
+        "TAPS": triton.next_power_of_2(taps), "BLOCK_C": layout["block_k"], "num_warps": 4,
     }  # fmt: skip
     launch(pack_weight_kernel, rows, weight.device, arguments)
     return [packed, *numbers]
 
 
-def packed_input(x: torch.Tensor, layout: dict[str, int]) -> torch.Tensor:
-    """The input as [N, channels, H, W] in 16 bits, channels last in memory."""
-    n, c_in, height, width = x.shape
-    channels, block_c = layout["channels"], layout["block_k"]
-    packed = x.new_empty([n, height, width, channels], dtype=half_type(x.dtype))
-    blocks = triton.cdiv(height * width, 128)
+def packed_input(x: torch.Tensor, window: dict[str, int], layout: dict[str, int]) -> torch.Tensor:
+    """The input as [N, pitch, H, W] in 16 bits, channels last in memory; gathered, W is that of the output."""
+    n, _, height, width = x.shape
+    channels, groups, block_c = layout["channels"], layout["groups"], layout["block_k"]
+    columns = window["OW"] if layout["gathered"] else width
+    packed = x.new_empty([n, height, columns, groups * channels], dtype=half_type(x.dtype))
+    blocks = triton.cdiv(height * columns, 128)
     arguments = {
-        "x_ptr": x, "packed_ptr": packed, "C": c_in, "W": width, "pixels": height * width, "blocks": blocks,
+        "x_ptr": x, "packed_ptr": packed, "C": x.shape[1] // groups, "W": width, "KW": window["KW"], "OW": window["OW"],
+        "pixels": height * columns, "blocks": blocks,
         "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
-        "CHANNELS": channels, "PARTS": layout["parts"], "JOINED": x.stride(3) == 1 and x.stride(2) == width,
-        "UNIT_C": x.stride(1) == 1, "X_FACTOR": layout["x_factor"], "BLOCK_M": 128, "BLOCK_C": block_c,
-        "num_warps": 8,
+        "stride_w": window["STRIDE_W"], "pad_w": window["PAD_W"], "dil_w": window["DIL_W"],
+        "CHANNELS": channels, "PITCH": groups * channels, "PARTS": layout["parts"],
+        "GATHERED": bool(layout["gathered"]), "JOINED": x.stride(3) == 1 and x.stride(2) == width,
+        "UNIT_C": x.stride(1) == 1, "UNIT_W": x.stride(3) == 1, "X_FACTOR": layout["x_factor"],
+        "BLOCK_M": 128, "BLOCK_C": block_c, "num_warps": 8,
     }  # fmt: skip
-    launch(pack_kernel, n * blocks * (channels // layout["parts"] // block_c), x.device, arguments)
+    launch(pack_kernel, n * blocks * groups * (channels // layout["parts"] // block_c), x.device, arguments)
     return packed.permute(0, 3, 1, 2)
 
 
@@ -828,32 +899,62 @@ def half_type(dtype: torch.dtype) -> torch.dtype:
 
 
 def half_layout(
-    x: torch.Tensor, weight: torch.Tensor, precision: str, config: dict[str, int], room: int
+    x: torch.Tensor, weight: torch.Tensor, groups: int, precision: str, config: dict[str, int], room: int
 ) -> dict[str, int]:
     """How the fast path lays out its operands; `config`'s tiles, no larger than they need be.
 
     `room` is what a program's pipeline may take of shared memory, in bytes.
     """
-    c_in, c_out = x.shape[1], weight.shape[0]
-    block_k = strip_block_k(c_in, config["BLOCK_K"])
-    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(c_out)))
+    gathered = gathers(weight.shape[1], weight.shape[3])
+    channels, group_channels = weight.shape[1] * (weight.shape[3] if gathered else 1), weight.shape[0] // groups
+    block_k = strip_block_k(channels, config["BLOCK_K"])
+    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(group_channels)))
     parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
-    stage = 2 * block_k * (config["BLOCK_M"] + block_n)
+    tiles_per_group = triton.cdiv(group_channels, block_n)
     return {
         "x_factor": 256 if x.dtype == torch.float32 else 1,
         "parts": parts,
+        "groups": groups,
+        "gathered": int(gathered),
         "block_k": block_k,
-        "channels": triton.cdiv(c_in, block_k) * block_k * parts,
+        "channels": triton.cdiv(channels, block_k) * block_k * parts,
         "block_n": block_n,
-        "channel_tiles": triton.cdiv(c_out, block_n),
-        "stages": max(2, min(config["num_stages"], room // stage)),
+        "tiles_per_group": tiles_per_group,
+        "channel_tiles": groups * tiles_per_group,
+        "stages": max(2, min(config["num_stages"], room // (2 * block_k * (config["BLOCK_M"] + block_n)))),
     }
 
 
 def lies_well(x: torch.Tensor, layout: dict[str, int]) -> bool:
-    """Whether the fast path can read x as it lies: 16 bits, channels last, rows of 16 bytes."""
+    """Whether the fast path can read x as it lies: 16 bits, channels last, rows of 16 bytes, nothing to be gathered."""
     steps = [x.stride(dim) % 8 for dim in (0, 2, 3)]
-    return layout["x_factor"] == 1 and x.stride(1) == 1 and x.shape[1] == layout["channels"] and not any(steps)
+    whole = x.shape[1] == layout["groups"] * layout["channels"] and not layout["gathered"]
+    return layout["x_factor"] == 1 and x.stride(1) == 1 and whole and not any(steps)
+
+
+def window_of(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: list[int],
+    sides: list[int],
+    dilation: list[int],
+    out: torch.Tensor,
+) -> dict[str, int]:
+    """The sizes of a convolution, as the kernels of the fast path call them."""
+    return {
+        "H": x.shape[2], "W": x.shape[3], "OH": out.shape[2], "OW": out.shape[3],
+        "KH": weight.shape[2], "KW": weight.shape[3], "STRIDE_H": stride[0], "STRIDE_W": stride[1],
+        "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1], "PADDED": any(sides),
+    }  # fmt: skip
+
+
+def window_left(window: dict[str, int], sides: list[int], layout: dict[str, int]) -> dict[str, int]:
+    """What a convolution has left to do once the taps along the width are gathered, if they are."""
+    if not layout["gathered"]:
+        return window
+    return {
+        **window, "W": window["OW"], "KW": 1, "STRIDE_W": 1, "PAD_W": 0, "DIL_W": 1, "PADDED": any(sides[::2]),
+    }  # fmt: skip
 
 
 def prepared_operands(
@@ -861,6 +962,7 @@ def prepared_operands(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     scale: float,
+    window: dict[str, int],
     layout: dict[str, int],
     as_it_lies: bool,
     steps: int,
@@ -868,10 +970,10 @@ def prepared_operands(
     """Both operands as the fast path reads them, and what it makes the results of `steps` steps with."""
     broken = x.new_empty([1 + steps], dtype=torch.int32)
     packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
-    source = x if as_it_lies else packed_input(x, layout)
+    source = x if as_it_lies else packed_input(x, window, layout)
     ending = {
         "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit, "broken_ptr": broken,
-        "magnitude": abs(scale), "c_out": weight.shape[0],
+        "magnitude": abs(scale), "group_channels": weight.shape[0] // layout["groups"],
     }  # fmt: skip
     return source, packed, ending
 
@@ -881,51 +983,49 @@ def launch_strips(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     scale: float,
-    stride: list[int],
+    window: dict[str, int],
     sides: list[int],
-    dilation: list[int],
     config: dict[str, int],
     layout: dict[str, int],
     programs: int,
     ring_wanted: bool,
     out: torch.Tensor,
 ) -> dict[str, object]:
-    """Fill `out` by strips; for float32, NaN where they cannot vouch for the result, and what `mend` must know."""
-    n, c_in, height, width = x.shape
-    kernel_h, kernel_w = weight.shape[2:]
-    out_h, out_w = out.shape[2:]
+    """Fill `out` by strips; for float32, NaN where they cannot vouch for the result, and what `mend_kernel` needs."""
+    left = window_left(window, sides, layout)
+    out_h, out_w = window["OH"], window["OW"]
     channels, block_k, channel_tiles = layout["channels"], layout["block_k"], layout["channel_tiles"]
     tile_w = strip_width(config["BLOCK_M"], out_h, out_w)
     tile_h = config["BLOCK_M"] // tile_w
-    window_h = (tile_h - 1) * stride[0] + (kernel_h - 1) * dilation[0] + 1
-    ring_w = (tile_w - 1) * stride[1] + (kernel_w - 1) * dilation[1] + 1
+    window_h = (tile_h - 1) * left["STRIDE_H"] + (left["KH"] - 1) * left["DIL_H"] + 1
+    ring_w = (tile_w - 1) * left["STRIDE_W"] + (left["KW"] - 1) * left["DIL_W"] + 1
     k_chunks = channels // block_k
-    chunk_w = ring_chunk_width(tile_h * stride[0], ring_w, k_chunks, kernel_h * kernel_w * k_chunks * channel_tiles)
+    turns = left["KH"] * left["KW"] * k_chunks * channel_tiles
+    chunk_w = ring_chunk_width(tile_h * left["STRIDE_H"], ring_w, k_chunks, turns)
     direct = lies_well(x, layout)
-    ring = ring_wanted and layout["parts"] == 1 and chunk_w > 0 and not direct
+    plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"]
+    ring = ring_wanted and plain and chunk_w > 0 and not direct
 
     strips, steps = triton.cdiv(out_w, tile_w), triton.cdiv(out_h, tile_h)
-    total = n * strips * steps
-    source, packed, ending = prepared_operands(x, weight, bias, scale, layout, ring or direct, total)
+    total = x.shape[0] * strips * steps
+    source, packed, ending = prepared_operands(x, weight, bias, scale, window, layout, ring or direct, total)
     programs = min(programs, total)
-    ring_h = window_h + 2 * tile_h * stride[0]
+    ring_h = window_h + 2 * tile_h * left["STRIDE_H"]
     rows = x.new_empty([programs * ring_h * ring_w * channels], dtype=half_type(x.dtype)) if ring else packed
     lane = 16 // source.element_size()
-    strides, columns = list(source.stride()), width
+    strides, columns = list(source.stride()), left["W"]
     while ring and any(number % lane for number in (*strides[:3], columns)):
         lane //= 2
     strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
-    columns = width // lane if ring else width
     arguments = {
-        "x_ptr": source, "weight_ptr": packed, "ring_ptr": rows, "out_ptr": out,
-        "C": c_in, "H": height, "W": columns, "OH": out_h, "OW": out_w,
+        **left, "x_ptr": source, "weight_ptr": packed, "ring_ptr": rows, "out_ptr": out, "C": x.shape[1],
+        "W": columns // lane if ring else columns,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
-        "strips": strips, "steps": steps, "total": total,
-        "CHANNELS": channels, "KH": kernel_h, "KW": kernel_w, "STRIDE_H": stride[0], "STRIDE_W": stride[1],
-        "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1],
+        "strips": strips, "steps": steps, "total": total, "CHANNELS": channels,
         "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": layout["block_n"], "BLOCK_K": block_k,
-        "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16, "CHANNEL_TILES": channel_tiles,
-        "EVEN_N": weight.shape[0] % layout["block_n"] == 0, "RING": ring, "PADDED": any(sides),
+        "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16,
+        "CHANNEL_TILES": channel_tiles, "TILES_PER_GROUP": layout["tiles_per_group"],
+        "EVEN_N": weight.shape[0] // layout["groups"] % layout["block_n"] == 0, "RING": ring,
         "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
         "STAGES": layout["stages"], "num_warps": config["num_warps"],
     }  # fmt: skip
@@ -939,43 +1039,41 @@ def launch_split(
     weight: torch.Tensor,
     bias: torch.Tensor | None,
     scale: float,
-    stride: list[int],
+    window: dict[str, int],
     sides: list[int],
-    dilation: list[int],
     config: dict[str, int],
     layout: dict[str, int],
     programs: int,
     out: torch.Tensor,
 ) -> dict[str, object]:
-    """Fill `out` by partial sums, as `launch_strips` does by strips; they are [splits, M, C_out], rounded up."""
-    kernel_h, kernel_w = weight.shape[2:]
+    """Fill `out` by partial sums, as `launch_strips` does by strips; they are [splits, M, rows of the weight]."""
+    left = window_left(window, sides, layout)
     positions, block_m, block_n = out.numel(), config["BLOCK_M"], layout["block_n"]
-    channels, channel_tiles = layout["channels"], layout["channel_tiles"]
+    channel_tiles, tiles_per_group = layout["channel_tiles"], layout["tiles_per_group"]
     finish_m = 4
     steps = triton.cdiv(positions, finish_m)
-    source, packed, ending = prepared_operands(x, weight, bias, scale, layout, lies_well(x, layout), steps)
+    source, packed, ending = prepared_operands(x, weight, bias, scale, window, layout, lies_well(x, layout), steps)
 
-    k_chunks = channels // layout["block_k"]
-    k_tiles = kernel_h * kernel_w * k_chunks
+    k_chunks = layout["channels"] // layout["block_k"]
+    k_tiles = left["KH"] * left["KW"] * k_chunks
     tiles = triton.cdiv(positions, block_m) * channel_tiles
     wanted = min(programs // tiles, k_tiles // 4)
     splits = max(size for size in (1, 2, 4, 8) if size <= max(1, wanted))
     rows = channel_tiles * block_n
     sums = x.new_empty([splits, positions, rows], dtype=torch.float32)
-    height, width = x.shape[2:]
     arguments = {
-        "x_ptr": source, "weight_ptr": packed, "sums_ptr": sums, "M": positions, "H": height, "W": width,
-        "OH": out.shape[2], "OW": out.shape[3], "KW": kernel_w, "k_tiles": k_tiles, "k_chunks": k_chunks,
-        "channel_tiles": channel_tiles, "splits": splits, "rows": rows,
+        "x_ptr": source, "weight_ptr": packed, "sums_ptr": sums, "M": positions, "H": left["H"], "W": left["W"],
+        "OH": left["OH"], "OW": left["OW"], "KW": left["KW"], "k_tiles": k_tiles, "k_chunks": k_chunks,
+        "channel_tiles": channel_tiles, "tiles_per_group": tiles_per_group, "splits": splits, "rows": rows,
         "stride_xn": source.stride(0) // 8, "stride_xh": source.stride(2) // 8, "stride_xw": source.stride(3) // 8,
-        "stride_h": stride[0], "stride_w": stride[1], "pad_h": sides[0], "pad_w": sides[1],
-        "dil_h": dilation[0], "dil_w": dilation[1],
-        "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": layout["block_k"], "PADDED": any(sides), "LANE": 8,
+        "stride_h": left["STRIDE_H"], "stride_w": left["STRIDE_W"], "pad_h": left["PAD_H"], "pad_w": left["PAD_W"],
+        "dil_h": left["DIL_H"], "dil_w": left["DIL_W"],
+        "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": layout["block_k"], "PADDED": left["PADDED"], "LANE": 8,
         "num_warps": config["num_warps"], "num_stages": config["num_stages"],
     }  # fmt: skip
     launch(partial_kernel, tiles * splits, x.device, arguments)
     arguments = {
-        "sums_ptr": sums, "out_ptr": out, "M": positions, "rows": rows,
+        "sums_ptr": sums, "out_ptr": out, "M": positions, "tiles_per_group": tiles_per_group, "rows": rows,
         "BLOCK_M": finish_m, "BLOCK_N": block_n, "SPLITS": splits, "X_FACTOR": layout["x_factor"], "num_warps": 4,
     }  # fmt: skip
     launch(finish_kernel, steps, x.device, {**arguments, **ending})
@@ -1340,16 +1438,17 @@ def conv_scale_min_operator(
         return out
     product = resolved_precision(precision, x)
     programs, room = residents(x.device)
-    name = chosen_config(config, x, weight, scale, groups, out, programs)
+    name = chosen_config(config, x, weight, scale, groups, product, out, programs)
     tiles = named_configs()[name]
     broken = None
     if name in fast_configs():
-        layout = half_layout(x, weight, product, tiles, room)
+        layout = half_layout(x, weight, groups, product, tiles, room)
+        window = window_of(x, weight, stride, sides, dilation, out)
         if "split" in name:
-            broken = launch_split(x, weight, bias, scale, stride, sides, dilation, tiles, layout, programs, out)
+            broken = launch_split(x, weight, bias, scale, window, sides, tiles, layout, programs, out)
         else:
             ring = "ring" in name
-            broken = launch_strips(x, weight, bias, scale, stride, sides, dilation, tiles, layout, programs, ring, out)
+            broken = launch_strips(x, weight, bias, scale, window, sides, tiles, layout, programs, ring, out)
         if x.dtype != torch.float32:
             return out
         tiles = mend_tiles()

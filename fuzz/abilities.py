@@ -31,7 +31,7 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
             weight first, or round half-precision sums on the way.
         far: Promises offsets that do not fit in 32 bits, where memory that nobody touches costs nothing: on a CPU.
         reproducible: Promises that a position's bits do not depend on the other positions, on the order of channels or
-            on the memory layout, given one launch configuration.
+            on the memory layout; if it has configurations, in calls of the same sizes.
     """
 
     kind: Literal["module", "function"]

@@ -34,7 +34,7 @@ _TILED_SIZES: Final = {
     "columns": (3, 17, 33, 40, 47, 70, 140),
     "rows": (1, 2, 3, 5, 9),
     "c_out": (1, 5, 16, 33),
-    "c_in": (16, 16, 17, 32, 40),
+    "c_in": (16, 3, 17, 32, 40),
     "batch": (1, 1, 2),
 }
 _ODD_SIZES: Final = (6, 150)
@@ -161,6 +161,9 @@ def cases(
     def one_in(number: int) -> bool:
         return draw(_below(number)) == number - 1
 
+    def all_but_one_in(number: int) -> bool:
+        return draw(_below(number)) > 0
+
     def one_of(choices: tuple[T, ...]) -> T:
         chosen: T = draw(_sampled(choices))
         return chosen
@@ -188,14 +191,18 @@ def cases(
             sizes = dict.fromkeys(sizes, 1)
         sizes[kept] = draw(_large_sizes())
     tiles = one_of(_TILES)
-    config = one_of(abilities.configs) if abilities.configs and not one_in(3) else None
+    config = one_of(abilities.configs) if abilities.configs and all_but_one_in(3) else None
     least = 1
-    if config is not None and not one_in(4):
-        # What a configuration is for may take channels enough, in one group, and more than one tile of positions.
-        groups, kept, least = 1, one_of(("columns", "rows", "columns")), min(_TILED_SIZES["c_in"])
-        tiles = max(tiles, _TILED_TILES)
+    if config is not None and all_but_one_in(4):
+        # What a configuration is for may take channels enough, and more than one tile of positions.
+        groups, kept, tiles = (
+            groups if one_in(3) else 1,
+            one_of(("columns", "rows", "columns")),
+            max(tiles, _TILED_TILES),
+        )
         kh, kw = one_of(_TILED_KERNELS)
         sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
+        least = min(sizes["c_in"], _TILE // 2)
         if abilities.convolution_options:
             stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()

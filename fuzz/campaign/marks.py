@@ -8,7 +8,7 @@ from typing import Final
 LEFT: Final[set[int]] = set()
 
 
-def taken() -> frozenset[int]:
+def taken_marks() -> frozenset[int]:
     """Return the marks that were left since the last time, and forget them."""
     marks = frozenset(LEFT)
     LEFT.clear()

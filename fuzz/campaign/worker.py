@@ -14,7 +14,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from fuzz.campaign import marks
+from fuzz.campaign.marks import taken_marks
 from fuzz.campaign.overlay import Overlay
 from fuzz.campaign.protocol import (
     Load,
@@ -93,7 +93,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
         if overlay.unread:
             raise TargetError(f"target {load.target}: it does not import {', '.join(sorted(overlay.unread))}")
         warm_up(device)
-        send(connection, Loaded(target.abilities, marks.taken()))
+        send(connection, Loaded(target.abilities, taken_marks()))
         while True:
             message = decode(connection.recv_bytes())
             assert isinstance(message, Try)
@@ -117,7 +117,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
             # After an error on the device every later call in this process fails for nothing.
             spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
             bits = digest(outputs) if load.digests else ""
-            send(connection, Tried(verdict, spent, tuple(coverage), bits, marks.taken()))
+            send(connection, Tried(verdict, spent, tuple(coverage), bits, taken_marks()))
     except TargetError as error:
         send(connection, Refused(str(error)))
 

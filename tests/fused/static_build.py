@@ -97,20 +97,27 @@ def fast_builds() -> Iterator[Build]:
             values = {
                 **blocks, "CHANNELS": 64, "KH": 3, "KW": 3, "STRIDE_H": 1, "STRIDE_W": 1, "PAD_H": 0, "PAD_W": 0,
                 "DIL_H": 1, "DIL_W": 1, "TILE_H": 1, "TILE_W": tiles["BLOCK_M"], "CHANNEL_TILES": 1,
-                "WINDOW_H": 3, "RING_W": tiles["BLOCK_M"] + 2, "CHUNK_W": 16,
+                "TILES_PER_GROUP": 1, "WINDOW_H": 3, "RING_W": tiles["BLOCK_M"] + 2, "CHUNK_W": 16,
                 "EVEN_N": True, "RING": ring, "PADDED": False, "UNIT_W": ring, "LANE": 16 // (4 if factor > 1 else 2),
                 "X_FACTOR": factor, "STAGES": 2, "num_stages": 2,
             }  # fmt: skip
             yield f"{config} {dtype}", fused.strip_kernel, dict(types), values
         last = {"BLOCK_M": 4, "BLOCK_N": 128, "SPLITS": 8, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
         yield f"finish {dtype}", fused.finish_kernel, dict(types), last
+        given = {**types, "weight_ptr": pointer, "bias_ptr": pointer, "x_ptr": pointer}
         for parts in (1, 3) if dtype == "float32" else (1,):
-            values = {"CHANNELS": 64 * parts, "PARTS": parts, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
-            given = {**types, "weight_ptr": pointer, "bias_ptr": pointer, "x_ptr": pointer}
-            taps = {"TAPS": 16, "BLOCK_C": 64}
-            yield f"pack weight {dtype} {parts}", fused.pack_weight_kernel, given, {**values, **taps}
-            pixels = {"JOINED": True, "UNIT_C": False, "BLOCK_M": 128, "BLOCK_C": 64, "num_warps": 8}
-            yield f"pack {dtype} {parts}", fused.pack_kernel, given, {**values, **pixels}
+            for gathered in (False, True):
+                block = 16 if gathered else 64
+                values = {
+                    "CHANNELS": block * parts, "PARTS": parts, "X_FACTOR": factor, "GATHERED": gathered,
+                    "BLOCK_C": block, "num_warps": 4, "num_stages": 2,
+                }  # fmt: skip
+                name = f"{dtype} {parts}{' gathered' * gathered}"
+                taps = {"TAPS": 4 if gathered else 16}
+                yield f"pack weight {name}", fused.pack_weight_kernel, given, {**values, **taps}
+                unit = {"JOINED": True, "UNIT_C": False, "UNIT_W": True}
+                pixels = {**unit, "PITCH": block * parts, "BLOCK_M": 128, "num_warps": 8}
+                yield f"pack {name}", fused.pack_kernel, given, {**values, **pixels}
     for precision in ("ieee", "tf32"):
         launched = fused.tiles_for(fused.mend_tiles(), torch.float32, precision, 64)
         flags = {"ONE_TAP": True, "ALONG_W": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fuzz.campaign import marks
+from fuzz.campaign.marks import taken_marks
 from fuzz.mutation.reach import changed_in, instrumented, is_among, statements_in, unreached
 
 SOURCE = textwrap.dedent(
@@ -63,9 +63,9 @@ SOURCE = textwrap.dedent(
 
 @pytest.fixture(autouse=True)
 def no_marks() -> Iterator[None]:
-    marks.taken()
+    taken_marks()
     yield
-    marks.taken()
+    taken_marks()
 
 
 def test_what_does_not_run_is_unreached() -> None:
@@ -75,7 +75,7 @@ def test_what_does_not_run_is_unreached() -> None:
     assert space["outer"](3) == 5  # type: ignore[operator]  # a function
     assert space["Model"]().forward() == 2  # type: ignore[operator]  # a class
     assert space["kernel"](2) == 2  # type: ignore[operator]  # a function here
-    left = {(statement.function, statement.first) for statement in unreached(statements, marks.taken())}
+    left = {(statement.function, statement.first) for statement in unreached(statements, taken_marks())}
     lines = SOURCE.splitlines()
     assert {(name, lines[first - 1].strip()) for name, first in left} == {
         ("never", "return n"),
