@@ -132,7 +132,7 @@ def repro(*, path: Path, target: str | None, device: str, sanitize: str | None) 
 @click.option("--max-cases", type=click.IntRange(min=1), default=1000, show_default=True, help="Cases for each mutant.")
 @click.option("--sample", type=click.IntRange(min=1), help="So many mutants, chosen by the seed.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Repeat the draws.")
-@click.option("--workers", default="auto", show_default=True, help="Mutants hunted at a time: a number, or auto.")
+@click.option("--workers", default="auto", show_default=True, help="Mutants tried at a time: a number, or auto.")
 @click.option("--equivalents", type=click.Path(path_type=Path), help="JSON list of changes that make no difference.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write what became of each.")
 def mutants(
@@ -146,7 +146,7 @@ def mutants(
     equivalents: Path | None,
     json_file: Path | None,
 ) -> int:
-    """Plant bugs in a kernel, one at a time, and hunt each: a score for the suite."""
+    """Plant bugs in a kernel, one at a time, and try each: a score for the suite."""
     # It takes half a second to import, which the other commands need not wait for.
     from fuzz.mutation.command import BUILT_IN_TARGETS, Wish, measure
     from fuzz.mutation.record import write_record
