@@ -69,6 +69,7 @@ _TELLING_CHANNELS: Final[tuple[Family, ...]] = ("impulse", "winner")
 # Size of one call in tiles of 32 positions, 32 channels and 32 products: what it costs on Triton's CPU interpreter,
 # about 4 ms a tile. Most calls are small, because two small ones find more than one large one.
 _TILE: Final = 32
+_IMAGE_TILES: Final = 4
 _TILES: Final = (3, 6, 12, 12, 48, 96)
 
 
@@ -207,7 +208,8 @@ def cases(
             stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()
     allowed = effort * tiles / groups / (1 + len(earlier))
-    _fit(sizes, {"c_in": least}, kept, kh * kw, allowed, effort * _TILES[-1])
+    floors = {"c_in": least}
+    _fit(sizes, floors, kept, kh * kw, allowed, effort * _TILES[-1], by_image=config is not None)
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
     if abilities.every_dtype and one_in(25):
         sizes[one_of(("rows", "columns"))], same = 0, False
@@ -301,24 +303,30 @@ def _large_sizes() -> st.SearchStrategy[int]:
     return st.one_of(st.sampled_from(_EDGES), st.integers(*_ODD_SIZES))
 
 
-def _fit(sizes: dict[str, int], least: dict[str, int], kept: str, taps: int, tiles: float, most: float) -> None:
+def _fit(
+    sizes: dict[str, int], least: dict[str, int], kept: str, taps: int, tiles: float, most: float, *, by_image: bool
+) -> None:
     """Lower sizes until a call takes at most so many tiles; the one that is to be kept only if alone it takes `most`.
 
     None is lowered below its `least`. Sizes are drawn independently and then fitted, so that what one draw means does
     not hang on another: Hypothesis shrinks each by itself.
     """
-    while _tiles(sizes, taps) > max(tiles, 1.0):
+    while _tiles(sizes, taps, by_image) > max(tiles, 1.0):
         others = [name for name in sizes if name != kept and sizes[name] > least.get(name, 1)]
-        if not others and (sizes.get(kept, 1) == 1 or _tiles(sizes, taps) <= most):
+        if not others and (sizes.get(kept, 1) == 1 or _tiles(sizes, taps, by_image) <= most):
             return
         name = max(others, key=lambda other: sizes[other]) if others else kept
         sizes[name] = max(least.get(name, 1), sizes[name] * 2 // 3)
 
 
-def _tiles(sizes: dict[str, int], taps: int) -> int:
-    """Return what a call costs: tiles of positions, or a quarter of that for each row where a kernel goes by rows."""
+def _tiles(sizes: dict[str, int], taps: int, by_image: bool) -> int:
+    """Return what a call costs: tiles of positions, or a quarter of that for each row where a kernel goes by rows.
+
+    A configuration may be of a kernel that goes by images, and does in each of them what a large tile takes.
+    """
     lines = sizes["batch"] * sizes["rows"]
-    positions = max(math.ceil(lines * sizes["columns"] / _TILE), math.ceil(lines / 4))
+    images = _IMAGE_TILES * sizes["batch"] if by_image else 0
+    positions = max(math.ceil(lines * sizes["columns"] / _TILE), math.ceil(lines / 4), images)
     return positions * math.prod(math.ceil(size / _TILE) for size in (sizes["c_out"], sizes["c_in"] * taps))
 
 

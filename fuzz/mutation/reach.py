@@ -1,6 +1,6 @@
 """Which parts of a kernel file trials come to: a change in any other says nothing about the suite.
 
-Host code is told apart by statements; of a kernel it is known only whether it runs.
+On Triton's interpreter a kernel is Python like the rest of the file: what a branch leaves out, no program comes to.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from itertools import takewhile
 
-from fuzz.kernel_syntax import is_kernel
-
 _BLOCKS = ("body", "orelse", "finalbody")
 _MARK = "__import__('fuzz.campaign.marks', fromlist=['LEFT']).LEFT.add"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement of a function, which begins on a line of its own; of a kernel, all that it consists of.
+    """A statement of a function, which begins on a line of its own.
 
     Attributes:
         function: The name of the innermost function around it.
@@ -32,7 +30,7 @@ class Statement:
 
 
 def statements_in(text: str) -> list[Statement]:
-    """Return the statements of every function; a kernel's stand as one."""
+    """Return the statements of every function."""
     return list(_statements(ast.parse(text), ""))
 
 
@@ -81,21 +79,13 @@ def _innermost(line: int, statements: list[Statement]) -> int | None:
 
 def _statements(node: ast.AST, function: str) -> Iterator[Statement]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef) and is_kernel(child):
-            yield from _whole(child)
-        elif isinstance(child, ast.FunctionDef):
+        if isinstance(child, ast.FunctionDef):
             yield from _own(child, child.name)
             yield from _statements(child, child.name)
         else:
             if function:
                 yield from _own(child, function)
             yield from _statements(child, function)
-
-
-def _whole(kernel: ast.FunctionDef) -> Iterator[Statement]:
-    body = kernel.body[1:] if ast.get_docstring(kernel, clean=False) is not None else kernel.body
-    if body and body[0].lineno > kernel.lineno:
-        yield Statement(kernel.name, body[0].lineno, kernel.end_lineno or body[0].lineno)
 
 
 def _own(node: ast.AST, function: str) -> Iterator[Statement]:
