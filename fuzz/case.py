@@ -36,6 +36,7 @@ Family = Literal[
     "coherent",
     "cancelling",
     "wide",
+    "shifted",
     "subnormal",
     "huge",
     "subnormal_weight",
@@ -65,8 +66,8 @@ Relation = Literal[
 DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
 PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
-# Families near an end of the dtype's range.
-EXTREME_FAMILIES: Final[tuple[Family, ...]] = ("subnormal", "huge", "subnormal_weight", "huge_weight")
+# Families of very small or very large numbers.
+EXTREME_FAMILIES: Final[tuple[Family, ...]] = ("shifted", "subnormal", "huge", "subnormal_weight", "huge_weight")
 EARLIER: Final[tuple[Earlier, ...]] = get_args(Earlier)
 RELATIONS: Final[tuple[Relation, ...]] = get_args(Relation)
 

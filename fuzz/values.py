@@ -259,6 +259,19 @@ def _scaled(values: Values, exponent: int, factor: TensorName) -> Values:
     return {name: np.ldexp(array, exponent) if name in scaled else array for name, array in values.items()}
 
 
+def _shifted(case: Case, shapes: Shapes) -> Values:
+    """Ordinary numbers times one power of two in x and another in the weight: a narrower type inside would lose them.
+
+    For every other seed a lattice, whose sums are exact all the same.
+    """
+    low, high = {"float16": (-6, 0), "float64": (-300, 300)}.get(case.dtype, (-40, 40))
+    words = _words(case, 9, 3)
+    exponents = {name: low + int(words[place] % np.uint64(high - low + 1)) for place, name in ((0, "x"), (1, "weight"))}
+    exponents["bias"] = exponents["x"] + exponents["weight"]
+    values = _lattice(case, shapes) if words[2] >> np.uint64(63) else _gaussian(case, shapes)
+    return {name: np.ldexp(array, exponents[name]) for name, array in values.items()}
+
+
 def _subnormal(case: Case, shapes: Shapes, factor: TensorName = "x") -> Values:
     """Small multiples of the dtype's smallest subnormal number in x and bias."""
     exponent = {"float16": -24, "bfloat16": -133, "float64": -1074}.get(case.dtype, -149)
@@ -291,6 +304,7 @@ _FAMILIES: Final[dict[Family, Callable[[Case, Shapes], Values]]] = {
     "coherent": _coherent,
     "cancelling": _cancelling,
     "wide": _wide,
+    "shifted": _shifted,
     "subnormal": _subnormal,
     "huge": _huge,
     "subnormal_weight": partial(_subnormal, factor="weight"),

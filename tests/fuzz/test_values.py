@@ -84,6 +84,7 @@ PINNED: dict[Family, str] = {
     "coherent": "4b508e266a89c8ece51b9f12d9cd2f34",
     "cancelling": "f98fcb8b56480787ca04e484a815e5b4",
     "wide": "a32ffaff0f5adee92b0afc6ce46ba049",
+    "shifted": "cdc9a03abb417f7953e8c798d7f23f75",
     "subnormal": "a6e7964f7f7a64cc83f58c64c08e123c",
     "huge": "308ee0c0916de4e0b0d013fd4e94d32b",
     "subnormal_weight": "78e5c4a0b10f617d44e678bea2c42e25",
@@ -323,6 +324,28 @@ def test_wide_spreads_exponents_without_overflow() -> None:
         assert spread > decades, f"{dtype}: magnitudes spread over {spread:.1f} decades"
         top = float(convolved(case, tensors).abs().max())
         assert top <= torch.finfo(TORCH_DTYPE[dtype]).max, f"{dtype}: a sum of {top} overflows"
+
+
+@given(with_family("shifted").filter(has_output))
+def test_shifted_neither_overflows_nor_underflows(case: Case) -> None:
+    """Products and sums are normal numbers of float32, and the results of float16 fit."""
+    tensors = rounded(case, drawn(case))
+    top = float(convolved(case, tensors, magnitude=True).max())
+    limit = torch.finfo(TORCH_DTYPE[case.dtype]).max
+    assert top <= limit, f"a sum of magnitudes of {top} overflows {case.dtype} before it is scaled"
+    least = [tensor[tensor != 0].double().abs().min() for tensor in tensors.values() if bool((tensor != 0).any())]
+    assert math.prod(map(float, least[:2])) > torch.finfo(torch.float32).tiny, "a product is subnormal in float32"
+
+
+def test_shifted_has_exact_and_inexact_cases_of_many_magnitudes() -> None:
+    for dtype, spread in (("float32", 60), ("float16", 4), ("bfloat16", 60), ("float64", 400)):
+        seen = [drawn(Case(h=4, w=4, dtype=dtype, values="shifted", seed=seed))["x"] for seed in range(40)]
+        exponents = [math.frexp(float(np.abs(x).max()))[1] for x in seen]
+        assert max(exponents) - min(exponents) > spread, (
+            f"{dtype}: magnitudes differ by 2^{max(exponents) - min(exponents)}"
+        )
+        whole = [len(np.unique(np.frexp(x[x != 0])[0] * 2.0**8 % 1)) <= 1 for x in seen]
+        assert 0 < sum(whole) < len(whole), f"{dtype}: every other seed should give small integers times a power of two"
 
 
 @pytest.mark.parametrize(("family", "low", "high"), [("uniform", 0.0, 1.0), ("gaussian", -6.0, 6.0)])
