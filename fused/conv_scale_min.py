@@ -831,6 +831,12 @@ def ring_chunk_width(new_rows: int, columns: int, k_chunks: int, turns: int) -> 
     return 0
 
 
+def split_count(programs: int, tiles: int, k_tiles: int) -> int:
+    """Into how many shares K is divided: as many as occupy the card, with four tiles of K at least in each."""
+    wanted = min(programs // tiles, k_tiles // 4)
+    return max(size for size in (1, 2, 4, 8) if size <= max(1, wanted))
+
+
 def guard_limit(products: int, parts: int) -> float:
     """How many times the largest weight a result must be away from 0 for the fast path to have it right in float32.
 
@@ -1057,8 +1063,7 @@ def launch_split(
     k_chunks = layout["channels"] // layout["block_k"]
     k_tiles = left["KH"] * left["KW"] * k_chunks
     tiles = triton.cdiv(positions, block_m) * channel_tiles
-    wanted = min(programs // tiles, k_tiles // 4)
-    splits = max(size for size in (1, 2, 4, 8) if size <= max(1, wanted))
+    splits = split_count(programs, tiles, k_tiles)
     rows = channel_tiles * block_n
     sums = x.new_empty([splits, positions, rows], dtype=torch.float32)
     arguments = {

@@ -334,7 +334,8 @@ def test_shifted_neither_overflows_nor_underflows(case: Case) -> None:
     limit = torch.finfo(TORCH_DTYPE[case.dtype]).max
     assert top <= limit, f"a sum of magnitudes of {top} overflows {case.dtype} before it is scaled"
     least = [tensor[tensor != 0].double().abs().min() for tensor in tensors.values() if bool((tensor != 0).any())]
-    assert math.prod(map(float, least[:2])) > torch.finfo(torch.float32).tiny, "a product is subnormal in float32"
+    accumulator = torch.float64 if case.dtype == "float64" else torch.float32
+    assert math.prod(map(float, least[:2])) > torch.finfo(accumulator).tiny, "a product is subnormal where it is summed"
 
 
 def test_shifted_has_exact_and_inexact_cases_of_many_magnitudes() -> None:

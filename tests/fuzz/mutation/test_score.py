@@ -152,7 +152,7 @@ def test_a_catalogue_that_no_longer_fits_says_which_bug() -> None:
 def test_a_sample_of_mutants_is_killed() -> None:
     """The whole takes an hour and more: `tox run -e mutants`."""
     equivalents = built_in_equivalents()
-    for target, count in (("fused", 24), ("two-pass", 8)):
+    for target, count in (("fused", 16), ("two-pass", 6)):
         subject = subject_of(target)
         with Score(subject, 800, 0, 2, equivalents, CORPUS) as scoring:
             chosen = sample(reached(every_mutant(subject), scoring.unreached()), count, 1)
