@@ -150,7 +150,7 @@ def test_a_catalogue_that_no_longer_fits_says_which_bug() -> None:
 
 @pytest.mark.slow
 def test_a_sample_of_mutants_is_killed() -> None:
-    """The whole takes an hour and more: `tox run -e mutants`."""
+    """The whole takes hours: `tox run -e mutants`."""
     equivalents = built_in_equivalents()
     for target, count in (("fused", 16), ("two-pass", 6)):
         subject = subject_of(target)
