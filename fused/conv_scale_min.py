@@ -820,11 +820,13 @@ def strip_width(block_m: int, out_h: int, out_w: int) -> int:
     )
 
 
-def ring_chunk_width(new_rows: int, columns: int, k_chunks: int, turns: int) -> int:
-    """CHUNK_W with which `turns` turns of the loop can pack the new rows of a step; 0 if there is none.
+def ring_chunk_width(tile_h: int, columns: int, window: dict[str, int], layout: dict[str, int]) -> int:
+    """CHUNK_W with which the turns of the loop can pack the new rows of a step; 0 if there is none.
 
     Loads run up to three turns ahead, hence at least four.
     """
+    k_chunks = layout["channels"] // layout["block_k"]
+    new_rows, turns = tile_h * window["STRIDE_H"], window["KH"] * window["KW"] * k_chunks * layout["channel_tiles"]
     for width in (16, 32):
         if new_rows * triton.cdiv(columns, width) * k_chunks <= turns and turns >= 4:
             return width
@@ -1005,9 +1007,7 @@ def launch_strips(
     tile_h = config["BLOCK_M"] // tile_w
     window_h = (tile_h - 1) * left["STRIDE_H"] + (left["KH"] - 1) * left["DIL_H"] + 1
     ring_w = (tile_w - 1) * left["STRIDE_W"] + (left["KW"] - 1) * left["DIL_W"] + 1
-    k_chunks = channels // block_k
-    turns = left["KH"] * left["KW"] * k_chunks * channel_tiles
-    chunk_w = ring_chunk_width(tile_h * left["STRIDE_H"], ring_w, k_chunks, turns)
+    chunk_w = ring_chunk_width(tile_h, ring_w, left, layout)
     direct = lies_well(x, layout)
     plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"]
     ring = ring_wanted and plain and chunk_w > 0 and not direct

@@ -155,7 +155,7 @@ def test_a_sample_of_mutants_is_killed() -> None:
     for target, count in (("fused", 16), ("two-pass", 6)):
         subject = subject_of(target)
         with Score(subject, 800, 0, 2, equivalents, CORPUS) as scoring:
-            chosen = sample(reached(every_mutant(subject), scoring.unreached()), count, 1)
+            chosen = reached(sample(every_mutant(subject), count, 1), scoring.unreached())
             results = list(scoring.results(chosen))
         survived = [result for result in results if result.status == "survived"]
         assert not survived, (
