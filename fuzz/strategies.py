@@ -215,9 +215,9 @@ def cases(
         sizes[one_of(("rows", "columns"))], same = 0, False
         if abilities.convolution_options:
             dilation = one_of(_DILATIONS)
-    dtype = one_of(dtypes or abilities.dtypes)
+    dtype = one_of(_more_of("float32", dtypes or abilities.dtypes))
     # Drawn even where it means nothing: a dtype must not look simpler because it needs one draw less.
-    precision = one_of(precisions or abilities.precisions)
+    precision = one_of(_more_of("tf32", precisions or abilities.precisions))
     bias = draw(st.booleans())
     owned = abilities.kind == "module"
     x_layout = draw(layouts(4)) if one_in(3) else CONTIGUOUS
@@ -296,6 +296,14 @@ def _below(number: int) -> st.SearchStrategy[int]:
 @cache
 def _sampled(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
     return st.sampled_from(choices)
+
+
+def _more_of(favourite: T, choices: tuple[T, ...]) -> tuple[T, ...]:
+    """Return the choices with one of them twice, if there is a choice and it is one of them.
+
+    float32 is what most calls have, and tf32 what they have on a GPU, by a way of its own.
+    """
+    return (*choices, favourite) if len(choices) > 1 and favourite in choices else choices
 
 
 @cache
