@@ -22,7 +22,7 @@ from fuzz.mutation.subject import Subject, subject_of
 from fuzz.mutation.trials import WrongByItselfError, drawn
 from fuzz.report.mutants import mutants_text
 
-# What the fast path alone runs. Of its mutants too many are told by one case in hundreds to be held to a few hundred here.
+# What the fast path alone runs: too many of its mutants are told by one case in hundreds to be held to so few here.
 FAST_PATH = {
     *("strip_kernel", "ring_load", "ring_store", "partial_kernel", "finish_kernel", "mend_kernel", "pack_kernel"),
     *("pack_weight_kernel", "packed_channel_offsets", "half_or_nan", "rest_of_half", "smaller_or_nan", "launch_strips"),
