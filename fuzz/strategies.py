@@ -193,22 +193,19 @@ def cases(
         sizes[kept] = draw(_large_sizes())
     tiles = one_of(_TILES)
     config = one_of(abilities.configs) if abilities.configs and all_but_one_in(3) else None
-    least = 1
+    floors: dict[str, int] = {}
     if config is not None and all_but_one_in(4):
         # What a configuration is for may take channels enough, and more than one tile of positions.
-        groups, kept, tiles = (
-            groups if one_in(3) else 1,
-            one_of(("columns", "rows", "columns")),
-            max(tiles, _TILED_TILES),
-        )
+        groups = groups if one_in(3) else 1
+        kept = one_of(("columns", "rows", "columns"))
+        tiles = max(tiles, _TILED_TILES)
         kh, kw = one_of(_TILED_KERNELS)
         sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
-        least = sizes["c_in"]
+        floors = {"c_in": sizes["c_in"]}
         if abilities.convolution_options:
             stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()
     allowed = effort * tiles / groups / (1 + len(earlier))
-    floors = {"c_in": least}
     _fit(sizes, floors, kept, kh * kw, allowed, effort * _TILES[-1], by_image=config is not None)
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
     if abilities.every_dtype and one_in(25):

@@ -1,7 +1,7 @@
 """Mutants that are no bugs: listed with the reason, so that they do not count as survivors.
 
 Most compute the same, bit for bit. Others change a choice between ways that are all sound: they may give other bits, so
-they have to survive a whole hunt instead.
+they have to survive all cases instead.
 """
 
 from __future__ import annotations
