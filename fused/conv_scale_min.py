@@ -22,7 +22,6 @@ Names:
     h0, w0               where the window of a position begins in x; negative inside the padding
     group_channels       output channels of one group; tiles_per_group the channel tiles that cover them
     ONE_TAP              whether a K tile stays inside one (kh, kw) (many channels) or runs across them (few)
-    ALONG_W              whether columns of x lie nearer together than its channels: threads then load along positions
     PADDED               whether a window can reach outside x
     INDEX_64             whether some offset needs 64 bits
 
@@ -78,7 +77,7 @@ def scaled_conv_tile(
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
     INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """(conv + bias) * scale for BLOCK_M positions and one tile of channels, with those channels and their mask."""
@@ -107,10 +106,10 @@ def scaled_conv_tile(
             mask_x &= (h >= 0) & (h < H) & (w >= 0) & (w < W)
         x_columns = down * stride_xh + right * stride_xw + (group * C + c) * stride_xc
         x_offsets = x_rows[:, None] + x_columns[None, :]
-        if ALONG_W:
-            x_tile = tl.trans(tl.load(x_ptr + tl.trans(x_offsets), mask=tl.trans(mask_x), other=0.0))
-        else:
+        if ONE_TAP:
             x_tile = tl.load(x_ptr + x_offsets, mask=mask_x, other=0.0)
+        else:  # Threads load along positions: few channels lie together.
+            x_tile = tl.trans(tl.load(x_ptr + tl.trans(x_offsets), mask=tl.trans(mask_x), other=0.0))
 
         weight_rows = kh.to(index) * stride_wh + kw.to(index) * stride_ww + c * stride_wc
         weight_tile = tl.load(  # [BLOCK_K, BLOCK_N]
@@ -150,7 +149,7 @@ def smallest_channel(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
     INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """The minimum over all channels at the positions offs_m [BLOCK_M], in the accumulator's type."""
@@ -166,7 +165,7 @@ def smallest_channel(
             C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
             stride_xn, stride_xc, stride_xh, stride_xw,
             stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
         )  # fmt: skip
         best, nan_seen = fold_channels(best, nan_seen, value, mask_n[None, :])
 
@@ -191,7 +190,7 @@ def conv_scale_min_kernel(
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
     INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """One program: the minimum over all channels at BLOCK_M positions."""
@@ -201,9 +200,32 @@ def conv_scale_min_kernel(
         M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
         stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
     )  # fmt: skip
     tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=offs_m < M)
+
+
+@triton.jit
+def mend_tile(
+    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low, offs_m,
+    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+    stride_xn, stride_xc, stride_xh, stride_xw,
+    stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+):  # fmt: skip
+    """Compute again what is NaN among the results at the positions offs_m [BLOCK_M], below M."""
+    found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
+    if tl.max((found != found).to(tl.int32), 0) != 0:
+        best = smallest_channel(
+            x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
+            M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+            stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+            stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+            BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+        )  # fmt: skip
+        tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=found != found)
 
 
 @triton.jit(
@@ -211,45 +233,41 @@ def conv_scale_min_kernel(
         "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W", "OH", "OW", "KH", "KW", "group_channels",
         "tiles_per_group", "channel_tiles", "k_tiles", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
         "stride_wo", "stride_wc", "stride_wh", "stride_ww", "stride_b",
-        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w", "strips", "steps", "grid_h", "grid_w",
+        "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
     ],
     do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
 )  # fmt: skip
 def mend_kernel(
-    x_ptr, weight_ptr, bias_ptr, out_ptr, broken_ptr, scale_high, scale_mid, scale_low,
+    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, strips, steps, grid_h, grid_w,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
-    INDEX_64: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    SPANS: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
-    """One program: its share of the steps that came out broken; compute again what is NaN there.
+    """One program: look through its share of the results, SPANS times SPAN at once, and mend what is NaN there.
 
-    Steps are those of `strip_kernel`, on images of grid_h * grid_w results; `finish_kernel` has one image of one row.
+    Spans go round among the programs: NaNs lie together, and one program would mend them all.
     """
     index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
-    TILE: tl.constexpr = TILE_H * TILE_W
-    PARTS: tl.constexpr = (TILE + BLOCK_M - 1) // BLOCK_M
-    for item in range(tl.program_id(0), tl.load(broken_ptr) * PARTS, tl.num_programs(0)):
-        place = tl.load(broken_ptr + 1 + item // PARTS)
-        strip, step = place // steps, place % steps
-        offs_tile = (item % PARTS) * BLOCK_M + tl.arange(0, BLOCK_M)
-        oh = step * TILE_H + offs_tile // TILE_W
-        ow = (strip % strips) * TILE_W + offs_tile % TILE_W
-        row = tl.full([BLOCK_M], strip // strips, index) * grid_h + oh
-        offs_m = tl.where((offs_tile < TILE) & (oh < grid_h) & (ow < grid_w), row * grid_w + ow, M)
+    PARTS: tl.constexpr = SPAN // BLOCK_M
+    for turn in range(tl.cdiv(M, tl.num_programs(0) * (SPANS * SPAN))):
+        spans = tile_indices(turn, SPANS, INDEX_64) * tl.num_programs(0) + tl.program_id(0)
+        offs_m = (spans * SPAN)[:, None] + tl.arange(0, SPAN)[None, :]
         found = tl.load(out_ptr + offs_m, mask=offs_m < M, other=0.0)
-        if tl.max((found != found).to(tl.int32), 0) != 0:
-            best = smallest_channel(
-                x_ptr, weight_ptr, bias_ptr, scale_high, scale_mid, scale_low, offs_m,
-                M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
-                stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-                stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-                BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
-            )  # fmt: skip
-            tl.store(out_ptr + offs_m, best.to(out_ptr.dtype.element_ty), mask=found != found)
+        if tl.max(tl.max((found != found).to(tl.int32), 1), 0) != 0:
+            for part in range(SPANS * PARTS):
+                span = (tl.full([], turn, index) * SPANS + part // PARTS) * tl.num_programs(0) + tl.program_id(0)
+                mend_tile(
+                    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
+                    span * SPAN + (part % PARTS) * BLOCK_M + tl.arange(0, BLOCK_M),
+                    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+                    stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+                    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+                    BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+                )  # fmt: skip
 
 
 @triton.jit
@@ -271,60 +289,61 @@ def rest_of_half(value, high, HALF: tl.constexpr):
 
 
 @triton.jit
-def packed_channel_offsets(offs_c, C, stride_wc, stride_ww, GATHERED: tl.constexpr):
-    """Where the packed channels lie in one row of an output channel's taps: they are (kw, c) if they are GATHERED."""
+def weight_channels(
+    source, offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED: tl.constexpr
+):  # fmt: skip
+    """The channels offs_c [BLOCK_C] of one output channel's taps, [TAPS, BLOCK_C]; `source` points at the taps.
+
+    Threads load along channels, as they store them: those of other taps are in the same lines, which L1 keeps.
+    """
     if GATHERED:
-        return (offs_c // C).to(tl.int64) * stride_ww + (offs_c % C).to(tl.int64) * stride_wc
-    return offs_c.to(tl.int64) * stride_wc
+        offsets = (offs_c // C).to(tl.int64) * stride_ww + (offs_c % C).to(tl.int64) * stride_wc
+    else:
+        offsets = offs_c.to(tl.int64) * stride_wc
+    mask = exists & (offs_c < row_channels)[None, :] & mask_tap
+    return tl.load(source + offsets[None, :], mask=mask, other=0.0)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "sign", "limit", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc", "stride_wh",
-        "stride_ww", "stride_b",
-    ],
-    do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
-)  # fmt: skip
-def pack_weight_kernel(
-    weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, sign, limit,
+@triton.jit
+def pack_weight(
+    row, weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, sign, limit,
     group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
     TAPS: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program: one output channel of the weight as [KH, KW, CHANNELS], with its factor, shift and limit.
+    """One row, an output channel of the weight, as [KH, KW, CHANNELS], with its factor, shift and limit.
 
     Each group has `group_rows` of them, of which `group_channels` exist. A channel's limit is its largest weight times
-    `limit`. The program also says that no step is broken yet. Three PARTS are the 16-bit weight, its rest, and the
-    weight again: `pack_kernel` lays out x so that their products add up.
+    `limit`. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x so that their
+    products add up.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
-    row = tl.program_id(0)
     exists = row % group_rows < group_channels
     channel = (row // group_rows) * group_channels + row % group_rows
     half: tl.constexpr = packed_ptr.dtype.element_ty
     tap = tl.arange(0, TAPS)
     offs_c = tl.arange(0, BLOCK_C)
-    # In the weight's own order: neighbouring threads load neighbouring taps.
     if GATHERED:
         taps = tap.to(tl.int64) * stride_wh
-        mask_tap = (tap < KH)[None, :]
+        mask_tap = (tap < KH)[:, None]
         row_channels = C * KW
         row_taps = KH
     else:
         taps = (tap // KW).to(tl.int64) * stride_wh + (tap % KW).to(tl.int64) * stride_ww
-        mask_tap = (tap < KH * KW)[None, :]
+        mask_tap = (tap < KH * KW)[:, None]
         row_channels = C
         row_taps = KH * KW
-    source = (weight_ptr + channel.to(tl.int64) * stride_wo) + taps[None, :]
+    source = (weight_ptr + channel.to(tl.int64) * stride_wo) + taps[:, None]
+    value = weight_channels(source, offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED)
     power = 1.0
     inverse = 1.0
     if X_FACTOR != 1:
-        largest = tl.zeros([BLOCK_C, TAPS], tl.int32)
-        for c0 in range(0, WHOLE, BLOCK_C):
-            offsets = packed_channel_offsets(c0 + offs_c, C, stride_wc, stride_ww, GATHERED)
-            mask = exists & (c0 + offs_c < row_channels)[:, None] & mask_tap
-            value = tl.load(source + offsets[:, None], mask=mask, other=0.0)
-            largest = tl.maximum(largest, value.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
+        largest = value.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+        for c0 in range(BLOCK_C, WHOLE, BLOCK_C):
+            more = weight_channels(
+                source, c0 + offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED
+            )  # fmt: skip
+            largest = tl.maximum(largest, more.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
         bits = tl.max(tl.max(largest, 1), 0)
         # The power of two that brings the largest weight of the channel to 2^14, and its inverse: both normal numbers.
         exponent = tl.maximum(tl.minimum(268 - (bits >> 23), 252), 14)
@@ -333,21 +352,22 @@ def pack_weight_kernel(
         size = bits.to(tl.float32, bitcast=True)
         # Below 2^-111 there is no such power: no result is then far enough from 0, as where a weight is not finite.
         tl.store(limit_ptr + row, tl.where((bits == 0) | (bits >= 16 << 23), size * limit, float("inf")))
-        tl.store(broken_ptr, 0)
-    target = (packed_ptr + row.to(tl.int64) * (row_taps * CHANNELS)) + (offs_c[:, None] + (tap * CHANNELS)[None, :])
+    target = (packed_ptr + row.to(tl.int64) * (row_taps * CHANNELS)) + ((tap * CHANNELS)[:, None] + offs_c[None, :])
     for c0 in range(0, WHOLE, BLOCK_C):
-        offsets = packed_channel_offsets(c0 + offs_c, C, stride_wc, stride_ww, GATHERED)
-        mask = exists & (c0 + offs_c < row_channels)[:, None] & mask_tap
-        value = tl.load(source + offsets[:, None], mask=mask, other=0.0)
+        if WHOLE > BLOCK_C:
+            value = weight_channels(
+                source, c0 + offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED
+            )  # fmt: skip
+        mask = (c0 + offs_c < WHOLE)[None, :] & mask_tap
         if X_FACTOR != 1:
             scaled = value * power
             packed = half_or_nan(scaled, half)
             if PARTS == 3:
-                tl.store(target + (c0 + WHOLE), rest_of_half(scaled, packed, half), mask=mask_tap)
-                tl.store(target + (c0 + 2 * WHOLE), packed, mask=mask_tap)
+                tl.store(target + (c0 + WHOLE), rest_of_half(scaled, packed, half), mask=mask)
+                tl.store(target + (c0 + 2 * WHOLE), packed, mask=mask)
         else:
             packed = value
-        tl.store(target + c0, packed, mask=mask_tap)
+        tl.store(target + c0, packed, mask=mask)
     tl.store(factor_ptr + row, sign * inverse)
     # A channel that does not exist never wins.
     shift = tl.where(exists, 0.0, float("inf"))
@@ -357,19 +377,15 @@ def pack_weight_kernel(
     tl.store(shift_ptr + row, shift)
 
 
-@triton.jit(
-    do_not_specialize=[
-        "C", "W", "KW", "OW", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh", "stride_xw",
-        "stride_w", "pad_w", "dil_w",
-    ],
-)  # fmt: skip
-def pack_kernel(
-    x_ptr, packed_ptr, C, W, KW, OW, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
+@triton.jit
+def pack_input(
+    place, x_ptr, packed_ptr, C, W, KW, OW, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw,
+    stride_w, pad_w, dil_w,
     CHANNELS: tl.constexpr, PITCH: tl.constexpr, PARTS: tl.constexpr, GATHERED: tl.constexpr,
     JOINED: tl.constexpr, UNIT_C: tl.constexpr, UNIT_W: tl.constexpr, X_FACTOR: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program: BLOCK_M pixels of an image and BLOCK_C channels of a group to [N, H, W, PITCH].
+    """BLOCK_M pixels of an image and BLOCK_C channels of a group to [N, H, W, PITCH]; `place` says which.
 
     GATHERED, it is [N, H, OW, PITCH], and a pixel holds the row of x under its window, zeros where that is padding.
     JOINED says that x has no gap between rows, and none between columns; UNIT_C, that there is none between channels,
@@ -377,7 +393,6 @@ def pack_kernel(
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
     GROUPS: tl.constexpr = PITCH // CHANNELS
-    place = tl.program_id(0)
     offs_c = (place % (WHOLE // BLOCK_C)) * BLOCK_C + tl.arange(0, BLOCK_C)
     place = place // (WHOLE // BLOCK_C)
     group = place % GROUPS
@@ -410,6 +425,38 @@ def pack_kernel(
     else:
         packed = value
     tl.store(targets, packed, mask=mask_pixel[:, None])
+
+
+@triton.jit(
+    do_not_specialize=[
+        "sign", "limit", "rows", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc",
+        "stride_wh", "stride_ww", "stride_b", "W", "OW", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh",
+        "stride_xw", "stride_w", "pad_w", "dil_w",
+    ],
+    do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
+)  # fmt: skip
+def pack_kernel(
+    weight_ptr, bias_ptr, packed_weight_ptr, factor_ptr, shift_ptr, limit_ptr, x_ptr, packed_x_ptr, sign, limit,
+    rows, group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    W, OW, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
+    CHANNELS: tl.constexpr, PITCH: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
+    TAPS: tl.constexpr, WEIGHT_C: tl.constexpr,
+    JOINED: tl.constexpr, UNIT_C: tl.constexpr, UNIT_W: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """One program: one of the `rows` of the weight, or, after those, one tile of x."""
+    program = tl.program_id(0)
+    if program < rows:
+        pack_weight(
+            program, weight_ptr, bias_ptr, packed_weight_ptr, factor_ptr, shift_ptr, limit_ptr, sign, limit,
+            group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+            CHANNELS, PARTS, X_FACTOR, GATHERED, TAPS, WEIGHT_C,
+        )  # fmt: skip
+    else:
+        pack_input(
+            program - rows, x_ptr, packed_x_ptr, C, W, KW, OW, pixels, blocks,
+            stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
+            CHANNELS, PITCH, PARTS, GATHERED, JOINED, UNIT_C, UNIT_W, X_FACTOR, BLOCK_M, BLOCK_C,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -471,7 +518,7 @@ def ring_store(
     ],
 )  # fmt: skip
 def strip_kernel(
-    x_ptr, weight_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
+    x_ptr, weight_ptr, factor_ptr, shift_ptr, limit_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
     stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, group_channels,
     CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
@@ -516,6 +563,8 @@ def strip_kernel(
     if X_FACTOR != 1:
         for channel_tile in range(CHANNEL_TILES):
             limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
+    factor = tl.load(factor_ptr + offs_n)
+    shift = tl.load(shift_ptr + offs_n)
     for segment in range((last - 1) // steps - first // steps + 1):
         strip = first // steps + segment
         begin = tl.maximum(first - strip * steps, 0)
@@ -592,8 +641,10 @@ def strip_kernel(
                     RING_H, RING_W, CHUNK_W, CHUNK_COLUMNS, CHANNELS, BLOCK_K, X_FACTOR,
                 )  # fmt: skip
             if k_tile == K_TILES - 1:
-                channel = channel_tile * BLOCK_N + offs_n
-                total_sum = acc * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
+                if CHANNEL_TILES != 1:
+                    factor = tl.load(factor_ptr + (channel_tile * BLOCK_N + offs_n))
+                    shift = tl.load(shift_ptr + (channel_tile * BLOCK_N + offs_n))
+                total_sum = acc * factor[None, :] + shift[None, :]
                 if not EVEN_N:
                     # Zero weights give NaN where x is infinite.
                     exists = (channel_tile % TILES_PER_GROUP) * BLOCK_N + offs_n < group_channels
@@ -606,27 +657,29 @@ def strip_kernel(
                     result = best * magnitude
                     if X_FACTOR != 1:
                         result = tl.where(tl.abs(best) >= limit, result, float("nan"))
-                        if tl.max(((result != result) & mask_out).to(tl.int32), 0) != 0:
-                            place = tl.atomic_add(broken_ptr, 1, sem="relaxed")
-                            tl.store(broken_ptr + 1 + place, strip * steps + step)
                     tl.store(out_image + (oh * OW + ow), result.to(out_ptr.dtype.element_ty), mask=mask_out)
                     best = tl.full([BLOCK_M], float("inf"), tl.float32)
 
 
 @triton.jit(
     do_not_specialize=[
-        "M", "H", "W", "OH", "OW", "KW", "k_tiles", "k_chunks", "channel_tiles", "tiles_per_group", "splits", "rows",
+        "M", "H", "W", "OH", "OW", "KW", "k_tiles", "k_chunks", "channel_tiles", "tiles_per_group", "group_channels",
+        "splits", "rows",
         "stride_xn", "stride_xh", "stride_xw", "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
     ],
 )  # fmt: skip
 def partial_kernel(
-    x_ptr, weight_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles, tiles_per_group, splits, rows,
-    stride_xn, stride_xh, stride_xw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    x_ptr, weight_ptr, factor_ptr, shift_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles,
+    tiles_per_group, group_channels, splits, rows, stride_xn, stride_xh, stride_xw,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PADDED: tl.constexpr, LANE: tl.constexpr,
+    WHOLE_K: tl.constexpr,
 ):  # fmt: skip
-    """One program: BLOCK_M positions, one tile of channels, one of `splits` shares of K, to sums [splits, M, rows].
+    """One program: BLOCK_M positions, one tile of channels, one of `splits` shares of K.
 
-    For calls with too few positions to occupy the card; strides of x are in units of LANE elements.
+    For calls with too few positions to occupy the card; strides of x are in units of LANE elements. What is stored are
+    sums [splits, M, rows of the weight]; with WHOLE_K there is one share, and what is stored is the minimum over the
+    tile, [M, channel_tiles].
     """
     place = tl.program_id(0)
     split = place % splits
@@ -654,40 +707,81 @@ def partial_kernel(
         x_part = tl.load(corner + x_tile, mask=mask[:, None], other=0.0)
         weight_part = tl.load((weight_ptr + k_tile * BLOCK_K) + weight_tile)
         acc = tl.dot(x_part, weight_part, acc)
-    sums = sums_ptr + (split * M).to(tl.int64) * rows
-    tl.store(sums + (offs_m[:, None] * rows + offs_n[None, :]), acc, mask=mask_m[:, None])
+    if WHOLE_K:
+        value = acc * tl.load(factor_ptr + offs_n)[None, :] + tl.load(shift_ptr + offs_n)[None, :]
+        # Zero weights give NaN where x is infinite.
+        exists = (channel_tile % tiles_per_group) * BLOCK_N + tl.arange(0, BLOCK_N) < group_channels
+        value = tl.where(exists[None, :], value, float("inf"))
+        tl.store(sums_ptr + (offs_m * channel_tiles + channel_tile), tl.reduce(value, 1, smaller_or_nan), mask=mask_m)
+    else:
+        sums = sums_ptr + (split * M).to(tl.int64) * rows
+        tl.store(sums + (offs_m[:, None] * rows + offs_n[None, :]), acc, mask=mask_m[:, None])
 
 
-@triton.jit(do_not_specialize=["magnitude", "M", "group_channels", "tiles_per_group", "rows"])
+@triton.jit(
+    do_not_specialize=[
+        "magnitude", "columns", "rows", "group_rows", "scale_high", "scale_mid", "scale_low", "M", "C", "H", "W",
+        "OH", "OW", "KH", "KW", "group_channels", "tiles_per_group", "channel_tiles", "k_tiles",
+        "stride_xn", "stride_xc", "stride_xh", "stride_xw", "stride_wo", "stride_wc", "stride_wh", "stride_ww",
+        "stride_b", "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
+    ],
+    do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
+)  # fmt: skip
 def finish_kernel(
-    sums_ptr, factor_ptr, shift_ptr, limit_ptr, broken_ptr, out_ptr, magnitude,
-    M, group_channels, tiles_per_group, rows,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, SPLITS: tl.constexpr, X_FACTOR: tl.constexpr,
+    sums_ptr, factor_ptr, shift_ptr, limit_ptr, magnitude, columns, rows, group_rows,
+    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
+    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+    stride_xn, stride_xc, stride_xh, stride_xw,
+    stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr, INDEX_64: tl.constexpr,
+    OWN_M: tl.constexpr, OWN_N: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, WHOLE_K: tl.constexpr,
+    X_FACTOR: tl.constexpr,
 ):  # fmt: skip
-    """One program: BLOCK_M results from the partial sums."""
-    offs_m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
-    mask_m = offs_m < M
-    best = tl.full([BLOCK_M], float("inf"), tl.float32)
-    limit = 0.0
-    for tile in range(rows // BLOCK_N):
-        channel = tile * BLOCK_N + tl.arange(0, BLOCK_N)
-        sums = sums_ptr + (offs_m[:, None] * rows + channel[None, :])
-        whole = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-        for split in tl.static_range(SPLITS):
-            whole += tl.load(sums + tl.full([], split, tl.int64) * M * rows, mask=mask_m[:, None], other=0.0)
-        whole = whole * tl.load(factor_ptr + channel)[None, :] + tl.load(shift_ptr + channel)[None, :]
-        exists = (tile % tiles_per_group) * BLOCK_N + tl.arange(0, BLOCK_N) < group_channels
-        whole = tl.where(exists[None, :], whole, float("inf"))
-        best = smaller_or_nan(best, tl.reduce(whole, 1, smaller_or_nan))
-        if X_FACTOR != 1:
-            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel), 0))
+    """One program: OWN_M results from what `partial_kernel` stored for them, OWN_N of the `columns` at once.
+
+    `rows` is how many the packed weight has, at most ROWS. What float16 cannot vouch for is mended at once.
+    """
+    index: tl.constexpr = tl.int64 if INDEX_64 else tl.int32
+    first = tl.program_id(0) * OWN_M
+    own = first + tl.arange(0, OWN_M)
+    mask_own = own < M
+    best = tl.full([OWN_M], float("inf"), tl.float32)
+    for column0 in range(0, columns, OWN_N):
+        column = column0 + tl.arange(0, OWN_N)
+        mask = mask_own[:, None] & (column < columns)[None, :]
+        sums = sums_ptr + (own[:, None] * columns + column[None, :])
+        if WHOLE_K:
+            value = tl.load(sums, mask=mask, other=float("inf"))
+        else:
+            value = tl.zeros([OWN_M, OWN_N], tl.float32)
+            for split in tl.static_range(SPLITS):
+                value += tl.load(sums + tl.full([], split, tl.int64) * M * columns, mask=mask, other=0.0)
+            exists = (column < columns) & (column % group_rows < group_channels)
+            factor = tl.load(factor_ptr + column, mask=exists, other=0.0)
+            shift = tl.load(shift_ptr + column, mask=exists, other=0.0)
+            value = tl.where(exists[None, :], value * factor[None, :] + shift[None, :], float("inf"))
+        best = smaller_or_nan(best, tl.reduce(value, 1, smaller_or_nan))
     result = best * magnitude
     if X_FACTOR != 1:
+        row = tl.arange(0, ROWS)
+        limit = tl.max(tl.load(limit_ptr + row, mask=row < rows, other=0.0), 0)
         result = tl.where(tl.abs(best) >= limit, result, float("nan"))
-        if tl.max(((result != result) & mask_m).to(tl.int32), 0) != 0:
-            place = tl.atomic_add(broken_ptr, 1, sem="relaxed")
-            tl.store(broken_ptr + 1 + place, tl.program_id(0))
-    tl.store(out_ptr + offs_m, result.to(out_ptr.dtype.element_ty), mask=mask_m)
+    tl.store(out_ptr + own, result.to(out_ptr.dtype.element_ty), mask=mask_own)
+    if X_FACTOR != 1:  # noqa: SIM102 - decided when this is compiled, the other one when it runs
+        if tl.max(((result != result) & mask_own).to(tl.int32), 0) != 0:
+            # Other threads stored what is read now.
+            tl.debug_barrier()
+            for offset in range(0, OWN_M, BLOCK_M):
+                mend_tile(
+                    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
+                    tl.full([BLOCK_M], first + offset, index) + tl.arange(0, BLOCK_M), tl.minimum(first + OWN_M, M),
+                    C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+                    stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+                    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+                    BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+                )  # fmt: skip
 
 
 def named_configs() -> dict[str, dict[str, int]]:
@@ -702,6 +796,7 @@ def named_configs() -> dict[str, dict[str, int]]:
         "medium": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3},
         "large": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3},
         "strip": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
+        "large strip": {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 4},
         "ring": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
         "split": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
         "large split": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
@@ -720,7 +815,15 @@ def config_for(positions: int, group_channels: int) -> str:
 
 def fast_configs() -> tuple[str, ...]:
     """The names of the fast path's configurations."""
-    return "strip", "ring", "split", "large split", "tiny strip", "tiny ring", "tiny split"
+    return "strip", "large strip", "ring", "split", "large split", "tiny strip", "tiny ring", "tiny split"
+
+
+def packed_bounds(weight: torch.Tensor, groups: int) -> tuple[int, int]:
+    """Upper bounds, whatever the tiles, of the packed x's channels and of the packed weight's rows.
+
+    Channels, and rows of the weight, are rounded up to tiles; three parts take three times as many channels.
+    """
+    return 3 * groups * (weight.shape[1] * weight.shape[3] + 64), 3 * weight.shape[0] + 16 * groups
 
 
 def takes_strips(
@@ -731,11 +834,10 @@ def takes_strips(
     It has offsets of 32 bits inside an image, and an ordinary scale: 0, infinity and NaN do not commute with a minimum.
     For ieee there must be products enough for float32 to lose as much as three products of halves (docs/kernel.md).
     """
-    c_out, channels, kernel_h, kernel_w = weight.shape
+    _, channels, kernel_h, kernel_w = weight.shape
     height, columns = x.shape[2], max(x.shape[3], out.shape[3])
     reach = sum((size - 1) * step for size, step in zip(x.shape[1:], x.stride()[1:], strict=True))
-    # Channels, and rows of the weight, are rounded up to tiles; three parts take three times as many channels.
-    pitch, rows = 3 * groups * (channels * kernel_w + 64), 3 * c_out + 16 * groups
+    pitch, rows = packed_bounds(weight, groups)
     largest = max(reach, height * columns * pitch, out.shape[2] * out.shape[3], rows * kernel_h * pitch // groups)
     return (
         x.dtype != torch.float64
@@ -747,11 +849,10 @@ def takes_strips(
 
 def takes_splits(x: torch.Tensor, weight: torch.Tensor, groups: int, out: torch.Tensor) -> bool:
     """Whether what `takes_strips` takes may be split: all offsets into x, its copy and the sums have 32 bits."""
-    n, _, height, width = x.shape
-    c_out, channels, _, kernel_w = weight.shape
     reach = sum((size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True))
-    copy = n * height * max(width, out.shape[3]) * 3 * groups * (channels * kernel_w + 64)
-    return max(reach, copy, out.numel() * (3 * c_out + 128 * groups)) < 2**31 - 2**24
+    pitch, rows = packed_bounds(weight, groups)
+    copy = x.shape[0] * x.shape[2] * max(x.shape[3], out.shape[3]) * pitch
+    return max(reach, copy, out.numel() * rows) < 2**31 - 2**24
 
 
 def is_worth_packing(x: torch.Tensor, weight: torch.Tensor, groups: int, out: torch.Tensor) -> bool:
@@ -772,7 +873,7 @@ def gathers(channels: int, kernel_w: int) -> bool:
 
 
 def mend_tiles() -> dict[str, int]:
-    """The tiles of `mend_kernel`: few positions, since single ones are broken, so that it is soon done."""
+    """The tiles of `mend_tile`: few positions, since single ones are broken, so that it is soon done."""
     return {"BLOCK_M": 16, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3}
 
 
@@ -784,13 +885,12 @@ def chosen_config(
     groups: int,
     precision: str,
     out: torch.Tensor,
-    programs: int,
 ) -> str:
     """The name of the configuration that computes a call for which the user asked for `config`.
 
-    Where there are far fewer tiles of positions than `programs`, which is how many run at once, the channels and K are
-    shared out, too. On Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and
-    programs pack for themselves.
+    Where there are far fewer tiles of positions than programs that run at once, the channels and K are shared out, too.
+    On Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
+    themselves.
     """
     fast = takes_strips(x, weight, scale, groups, precision, out)
     if config is not None:
@@ -798,10 +898,38 @@ def chosen_config(
         return config if possible or config not in fast_configs() else "medium"
     if not fast or x.device.type != "cuda" or not is_worth_packing(x, weight, groups, out):
         return config_for(out.numel(), weight.shape[0] // groups)
-    if 3 * triton.cdiv(out.numel(), 128) < programs and takes_splits(x, weight, groups, out):
-        tiles = triton.cdiv(out.numel(), 128) * triton.cdiv(weight.shape[0], 128)
+    programs, _ = residents(x.device, 4)
+    positions = triton.cdiv(out.numel(), 128)
+    if 3 * positions < programs and takes_splits(x, weight, groups, out):
+        tiles = positions * triton.cdiv(weight.shape[0], 128)
         return "large split" if 2 * tiles >= programs else "split"
-    return "strip" if torch.cuda.get_device_capability(x.device)[0] >= 9 else "ring"
+    if torch.cuda.get_device_capability(x.device)[0] < 9:
+        return "ring"
+    return "large strip" if suits_large_strips(weight, groups, out, programs // 2) else "strip"
+
+
+def suits_large_strips(weight: torch.Tensor, groups: int, out: torch.Tensor, multiprocessors: int) -> bool:
+    """Whether one program of eight warps on a multiprocessor is faster than two of four.
+
+    It loads the weight half as often, but nothing hides its first loads and what it does at the end of a step: there
+    have to be steps, and turns of the loop in each of them; and it must not have more positions past the edges.
+    """
+    c_out, channels, kernel_h, kernel_w = weight.shape
+    steps = triton.cdiv(strip_steps(out, 256), multiprocessors)
+    turns = triton.cdiv(kernel_h * kernel_w * channels, 64)
+    return (
+        c_out // groups > 32
+        and turns >= 3
+        and steps >= 6
+        and 20 * steps <= 11 * triton.cdiv(strip_steps(out, 128), multiprocessors)
+    )
+
+
+def strip_steps(out: torch.Tensor, block_m: int) -> int:
+    """How many steps of BLOCK_M positions the strips of all images have."""
+    tile_w = strip_width(block_m, *out.shape[2:])
+    steps: int = out.shape[0] * triton.cdiv(out.shape[2], block_m // tile_w) * triton.cdiv(out.shape[3], tile_w)
+    return steps
 
 
 def strip_block_k(channels: int, largest: int) -> int:
@@ -820,13 +948,11 @@ def strip_width(block_m: int, out_h: int, out_w: int) -> int:
     )
 
 
-def ring_chunk_width(tile_h: int, columns: int, window: dict[str, int], layout: dict[str, int]) -> int:
-    """CHUNK_W with which the turns of the loop can pack the new rows of a step; 0 if there is none.
+def ring_chunk_width(new_rows: int, columns: int, k_chunks: int, turns: int) -> int:
+    """CHUNK_W with which a step's `turns` of the loop can pack the new rows of the next but one; 0 if there is none.
 
     Loads run up to three turns ahead, hence at least four.
     """
-    k_chunks = layout["channels"] // layout["block_k"]
-    new_rows, turns = tile_h * window["STRIDE_H"], window["KH"] * window["KW"] * k_chunks * layout["channel_tiles"]
     for width in (16, 32):
         if new_rows * triton.cdiv(columns, width) * k_chunks <= turns and turns >= 4:
             return width
@@ -847,58 +973,16 @@ def guard_limit(products: int, parts: int) -> float:
     return 2.0**-6 if parts == 3 else products * 2.0**-18
 
 
-def packed_weight(
-    weight: torch.Tensor, bias: torch.Tensor | None, scale: float, layout: dict[str, int], broken: torch.Tensor
-) -> list[torch.Tensor]:
-    """The weight as [rows, KH, KW, channels] in 16 bits; then factor, shift and limit, [rows] each, in float32."""
-    c_out, c_in, kernel_h, kernel_w = weight.shape
-    rows = layout["channel_tiles"] * layout["block_n"]
-    taps = kernel_h * (1 if layout["gathered"] else kernel_w)
-    packed = weight.new_empty([rows, taps, layout["channels"]], dtype=half_type(weight.dtype))
-    numbers = [weight.new_empty([rows], dtype=torch.float32) for _ in range(3)]
-    arguments: dict[str, object] = {
-        "weight_ptr": weight, "bias_ptr": bias, "packed_ptr": packed,
-        "factor_ptr": numbers[0], "shift_ptr": numbers[1], "limit_ptr": numbers[2], "broken_ptr": broken,
-        "sign": -1.0 if scale < 0 else 1.0, "limit": guard_limit(c_in * kernel_h * kernel_w, layout["parts"]),
-        "group_channels": c_out // layout["groups"], "group_rows": rows // layout["groups"],
-        "C": c_in, "KH": kernel_h, "KW": kernel_w,
-        "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
-        "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
-        "CHANNELS": layout["channels"], "PARTS": layout["parts"], "X_FACTOR": layout["x_factor"],
-        "GATHERED": bool(layout["gathered"]),
-        "TAPS": triton.next_power_of_2(taps), "BLOCK_C": layout["block_k"], "num_warps": 4,
-    }  # fmt: skip
-    launch(pack_weight_kernel, rows, weight.device, arguments)
-    return [packed, *numbers]
+def residents(device: torch.device, warps: int) -> tuple[int, int]:
+    """How many programs of that many warps run at once, and the bytes of shared memory that each may have.
 
-
-def packed_input(x: torch.Tensor, window: dict[str, int], layout: dict[str, int]) -> torch.Tensor:
-    """The input as [N, pitch, H, W] in 16 bits, channels last in memory; gathered, W is that of the output."""
-    n, _, height, width = x.shape
-    channels, groups, block_c = layout["channels"], layout["groups"], layout["block_k"]
-    columns = window["OW"] if layout["gathered"] else width
-    packed = x.new_empty([n, height, columns, groups * channels], dtype=half_type(x.dtype))
-    blocks = triton.cdiv(height * columns, 128)
-    arguments = {
-        "x_ptr": x, "packed_ptr": packed, "C": x.shape[1] // groups, "W": width, "KW": window["KW"], "OW": window["OW"],
-        "pixels": height * columns, "blocks": blocks,
-        "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
-        "stride_w": window["STRIDE_W"], "pad_w": window["PAD_W"], "dil_w": window["DIL_W"],
-        "CHANNELS": channels, "PITCH": groups * channels, "PARTS": layout["parts"],
-        "GATHERED": bool(layout["gathered"]), "JOINED": x.stride(3) == 1 and x.stride(2) == width,
-        "UNIT_C": x.stride(1) == 1, "UNIT_W": x.stride(3) == 1, "X_FACTOR": layout["x_factor"],
-        "BLOCK_M": 128, "BLOCK_C": block_c, "num_warps": 8,
-    }  # fmt: skip
-    launch(pack_kernel, n * blocks * groups * (channels // layout["parts"] // block_c), x.device, arguments)
-    return packed.permute(0, 3, 1, 2)
-
-
-def residents(device: torch.device) -> tuple[int, int]:
-    """How many programs run at once, two on each multiprocessor, and the bytes of shared memory that each may have."""
+    Accumulators leave room for eight warps on a multiprocessor.
+    """
     if device.type != "cuda":
         return 3, 49152
     card = torch.cuda.get_device_properties(device)
-    return 2 * card.multi_processor_count, card.shared_memory_per_multiprocessor // 2 - 2048
+    together = 8 // warps
+    return together * card.multi_processor_count, card.shared_memory_per_multiprocessor // together - 2048
 
 
 def half_type(dtype: torch.dtype) -> torch.dtype:
@@ -906,184 +990,175 @@ def half_type(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.bfloat16 else torch.float16
 
 
-def half_layout(
-    x: torch.Tensor, weight: torch.Tensor, groups: int, precision: str, config: dict[str, int], room: int
-) -> dict[str, int]:
-    """How the fast path lays out its operands; `config`'s tiles, no larger than they need be.
+class FastCall:
+    """A call on the fast path: its operands, and how they are laid out; `config`'s tiles, no larger than they need be.
 
-    `room` is what a program's pipeline may take of shared memory, in bytes.
+    `window` holds the convolution's sizes as the kernels call them; `left`, what of it is left to do once the taps
+    along the width are gathered, if they are.
     """
-    gathered = gathers(weight.shape[1], weight.shape[3])
-    channels, group_channels = weight.shape[1] * (weight.shape[3] if gathered else 1), weight.shape[0] // groups
-    block_k = strip_block_k(channels, config["BLOCK_K"])
-    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(group_channels)))
-    parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
-    tiles_per_group = triton.cdiv(group_channels, block_n)
-    return {
-        "x_factor": 256 if x.dtype == torch.float32 else 1,
-        "parts": parts,
-        "groups": groups,
-        "gathered": int(gathered),
-        "block_k": block_k,
-        "channels": triton.cdiv(channels, block_k) * block_k * parts,
-        "block_n": block_n,
-        "tiles_per_group": tiles_per_group,
-        "channel_tiles": groups * tiles_per_group,
-        "stages": max(2, min(config["num_stages"], room // (2 * block_k * (config["BLOCK_M"] + block_n)))),
-    }
+
+    def __init__(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        stride: list[int],
+        sides: list[int],
+        dilation: list[int],
+        groups: int,
+        precision: str,
+        config: dict[str, int],
+        out: torch.Tensor,
+    ) -> None:
+        """Lay out what `conv_scale_min_operator` is called with; nothing is launched."""
+        self.x, self.weight, self.bias, self.scale, self.out = x, weight, bias, scale, out
+        self.groups, self.config = groups, config
+        c_out, channels, kernel_h, kernel_w = weight.shape
+        self.window = {
+            "H": x.shape[2], "W": x.shape[3], "OH": out.shape[2], "OW": out.shape[3], "KH": kernel_h, "KW": kernel_w,
+            "STRIDE_H": stride[0], "STRIDE_W": stride[1], "PAD_H": sides[0], "PAD_W": sides[1],
+            "DIL_H": dilation[0], "DIL_W": dilation[1], "PADDED": any(sides),
+        }  # fmt: skip
+        self.left = self.window
+        self.gathered = gathers(channels, kernel_w)
+        if self.gathered:
+            gone = {"W": out.shape[3], "KW": 1, "STRIDE_W": 1, "PAD_W": 0, "DIL_W": 1, "PADDED": any(sides[::2])}
+            self.left = {**self.window, **gone}
+            channels *= kernel_w
+
+        self.x_factor = 256 if x.dtype == torch.float32 else 1
+        self.parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
+        self.block_k = strip_block_k(channels, config["BLOCK_K"])
+        self.channels = triton.cdiv(channels, self.block_k) * self.block_k * self.parts
+        self.k_chunks = self.channels // self.block_k
+        self.k_tiles = self.left["KH"] * self.left["KW"] * self.k_chunks
+        self.group_channels = c_out // groups
+        self.block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(self.group_channels)))
+        self.tiles_per_group = triton.cdiv(self.group_channels, self.block_n)
+        self.channel_tiles = groups * self.tiles_per_group
+        self.rows = self.channel_tiles * self.block_n
+
+    def lies_well(self) -> bool:
+        """Whether x can be read as it lies: 16 bits, channels last, rows of 16 bytes, nothing to be gathered."""
+        whole = self.x.shape[1] == self.groups * self.channels and not self.gathered
+        steps = [self.x.stride(dim) % 8 for dim in (0, 2, 3)]
+        return self.x_factor == 1 and self.x.stride(1) == 1 and whole and not any(steps)
+
+    def packed(self, x_too: bool) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Launch `pack_kernel`: x, in 16 bits if `x_too`, the weight, and what results are made of sums with.
+
+        The packed x is [N, groups * channels, H, W], channels last in memory; gathered, W is that of the output. The
+        packed weight is [rows, KH * KW, channels]; factor, shift and limit are float32 [rows].
+        """
+        x, weight, bias, window = self.x, self.weight, self.bias, self.window
+        half, pitch = half_type(x.dtype), self.groups * self.channels
+        taps = self.left["KH"] * self.left["KW"]
+        packed_weight = weight.new_empty([self.rows, taps, self.channels], dtype=half)
+        ending = {
+            name: weight.new_empty([self.rows], dtype=torch.float32)
+            for name in ("factor_ptr", "shift_ptr", "limit_ptr")
+        }
+        n, _, height, _ = x.shape
+        columns = self.left["W"]
+        packed_x = x.new_empty([n, height, columns, pitch], dtype=half) if x_too else packed_weight
+        blocks = triton.cdiv(height * columns, 128)
+        tiles = n * blocks * self.groups * (self.k_chunks // self.parts) if x_too else 0
+        whole = self.channels // self.parts
+        padded_taps = triton.next_power_of_2(taps)
+        arguments: dict[str, object] = {
+            "weight_ptr": weight, "bias_ptr": bias, "packed_weight_ptr": packed_weight, **ending,
+            "x_ptr": x, "packed_x_ptr": packed_x, "sign": -1.0 if self.scale < 0 else 1.0,
+            "limit": guard_limit(weight[0].numel(), self.parts), "rows": self.rows,
+            "group_channels": self.group_channels, "group_rows": self.rows // self.groups,
+            "C": weight.shape[1], "KH": window["KH"], "KW": window["KW"],
+            "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
+            "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
+            "W": window["W"], "OW": window["OW"], "pixels": height * columns, "blocks": blocks,
+            "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
+            "stride_w": window["STRIDE_W"], "pad_w": window["PAD_W"], "dil_w": window["DIL_W"],
+            "CHANNELS": self.channels, "PITCH": pitch, "PARTS": self.parts, "X_FACTOR": self.x_factor,
+            "GATHERED": self.gathered, "TAPS": padded_taps,
+            "WEIGHT_C": min(triton.next_power_of_2(whole), max(1, 8192 // padded_taps)),
+            "JOINED": x.stride(3) == 1 and x.stride(2) == x.shape[3], "UNIT_C": x.stride(1) == 1,
+            "UNIT_W": x.stride(3) == 1, "BLOCK_M": 128, "BLOCK_C": self.block_k, "num_warps": 8,
+        }  # fmt: skip
+        launch(pack_kernel, self.rows + tiles, x.device, arguments)
+        return packed_x.permute(0, 3, 1, 2) if x_too else x, packed_weight, ending
 
 
-def lies_well(x: torch.Tensor, layout: dict[str, int]) -> bool:
-    """Whether the fast path can read x as it lies: 16 bits, channels last, rows of 16 bytes, nothing to be gathered."""
-    steps = [x.stride(dim) % 8 for dim in (0, 2, 3)]
-    whole = x.shape[1] == layout["groups"] * layout["channels"] and not layout["gathered"]
-    return layout["x_factor"] == 1 and x.stride(1) == 1 and whole and not any(steps)
-
-
-def window_of(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    stride: list[int],
-    sides: list[int],
-    dilation: list[int],
-    out: torch.Tensor,
-) -> dict[str, int]:
-    """The sizes of a convolution, as the kernels of the fast path call them."""
-    return {
-        "H": x.shape[2], "W": x.shape[3], "OH": out.shape[2], "OW": out.shape[3],
-        "KH": weight.shape[2], "KW": weight.shape[3], "STRIDE_H": stride[0], "STRIDE_W": stride[1],
-        "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1], "PADDED": any(sides),
-    }  # fmt: skip
-
-
-def window_left(window: dict[str, int], sides: list[int], layout: dict[str, int]) -> dict[str, int]:
-    """What a convolution has left to do once the taps along the width are gathered, if they are."""
-    if not layout["gathered"]:
-        return window
-    return {
-        **window, "W": window["OW"], "KW": 1, "STRIDE_W": 1, "PAD_W": 0, "DIL_W": 1, "PADDED": any(sides[::2]),
-    }  # fmt: skip
-
-
-def prepared_operands(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    scale: float,
-    window: dict[str, int],
-    layout: dict[str, int],
-    as_it_lies: bool,
-    steps: int,
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
-    """Both operands as the fast path reads them, and what it makes the results of `steps` steps with."""
-    broken = x.new_empty([1 + steps], dtype=torch.int32)
-    packed, factor, shift, limit = packed_weight(weight, bias, scale, layout, broken)
-    source = x if as_it_lies else packed_input(x, window, layout)
-    ending = {
-        "factor_ptr": factor, "shift_ptr": shift, "limit_ptr": limit, "broken_ptr": broken,
-        "magnitude": abs(scale), "group_channels": weight.shape[0] // layout["groups"],
-    }  # fmt: skip
-    return source, packed, ending
-
-
-def launch_strips(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    scale: float,
-    window: dict[str, int],
-    sides: list[int],
-    config: dict[str, int],
-    layout: dict[str, int],
-    programs: int,
-    ring_wanted: bool,
-    out: torch.Tensor,
-) -> dict[str, object]:
-    """Fill `out` by strips; for float32, NaN where they cannot vouch for the result, and what `mend_kernel` needs."""
-    left = window_left(window, sides, layout)
-    out_h, out_w = window["OH"], window["OW"]
-    channels, block_k, channel_tiles = layout["channels"], layout["block_k"], layout["channel_tiles"]
-    tile_w = strip_width(config["BLOCK_M"], out_h, out_w)
+def launch_strips(call: FastCall, ring_wanted: bool) -> None:
+    """Fill the output by strips; for float32, with NaN where they cannot vouch for a result."""
+    window, out, config = call.left, call.out, call.config
+    programs, room = residents(out.device, config["num_warps"])
+    tile_w = strip_width(config["BLOCK_M"], *out.shape[2:])
     tile_h = config["BLOCK_M"] // tile_w
-    window_h = (tile_h - 1) * left["STRIDE_H"] + (left["KH"] - 1) * left["DIL_H"] + 1
-    ring_w = (tile_w - 1) * left["STRIDE_W"] + (left["KW"] - 1) * left["DIL_W"] + 1
-    chunk_w = ring_chunk_width(tile_h, ring_w, left, layout)
-    direct = lies_well(x, layout)
-    plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"]
+    window_h = (tile_h - 1) * window["STRIDE_H"] + (window["KH"] - 1) * window["DIL_H"] + 1
+    ring_w = (tile_w - 1) * window["STRIDE_W"] + (window["KW"] - 1) * window["DIL_W"] + 1
+    new_rows = tile_h * window["STRIDE_H"]
+    chunk_w = ring_chunk_width(new_rows, ring_w, call.k_chunks, call.k_tiles * call.channel_tiles)
+    direct = call.lies_well()
+    plain = call.parts == call.groups == 1 and not call.gathered
     ring = ring_wanted and plain and chunk_w > 0 and not direct
+    source, packed_weight, ending = call.packed(x_too=not (ring or direct))
 
-    strips, steps = triton.cdiv(out_w, tile_w), triton.cdiv(out_h, tile_h)
-    total = x.shape[0] * strips * steps
-    source, packed, ending = prepared_operands(x, weight, bias, scale, window, layout, ring or direct, total)
+    strips, steps = triton.cdiv(out.shape[3], tile_w), triton.cdiv(out.shape[2], tile_h)
+    total = out.shape[0] * strips * steps
     programs = min(programs, total)
-    ring_h = window_h + 2 * tile_h * left["STRIDE_H"]
-    rows = x.new_empty([programs * ring_h * ring_w * channels], dtype=half_type(x.dtype)) if ring else packed
+    ring_size = programs * (window_h + 2 * new_rows) * ring_w * call.channels if ring else 0
     lane = 16 // source.element_size()
-    strides, columns = list(source.stride()), left["W"]
+    strides, columns = list(source.stride()), window["W"]
     while ring and any(number % lane for number in (*strides[:3], columns)):
         lane //= 2
     strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
     arguments = {
-        **left, "x_ptr": source, "weight_ptr": packed, "ring_ptr": rows, "out_ptr": out, "C": x.shape[1],
-        "W": columns // lane if ring else columns,
+        **window, **ending, "x_ptr": source, "weight_ptr": packed_weight, "out_ptr": out,
+        "ring_ptr": out.new_empty([ring_size], dtype=packed_weight.dtype) if ring else packed_weight,
+        "magnitude": abs(call.scale), "group_channels": call.group_channels,
+        "C": call.x.shape[1], "W": columns // lane if ring else columns,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
-        "strips": strips, "steps": steps, "total": total, "CHANNELS": channels,
-        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": layout["block_n"], "BLOCK_K": block_k,
+        "strips": strips, "steps": steps, "total": total, "CHANNELS": call.channels,
+        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": call.block_n, "BLOCK_K": call.block_k,
         "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16,
-        "CHANNEL_TILES": channel_tiles, "TILES_PER_GROUP": layout["tiles_per_group"],
-        "EVEN_N": weight.shape[0] // layout["groups"] % layout["block_n"] == 0, "RING": ring,
-        "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
-        "STAGES": layout["stages"], "num_warps": config["num_warps"],
+        "CHANNEL_TILES": call.channel_tiles, "TILES_PER_GROUP": call.tiles_per_group,
+        "EVEN_N": call.group_channels % call.block_n == 0, "RING": ring,
+        "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": call.x_factor,
+        "STAGES": max(2, min(config["num_stages"], room // (2 * call.block_k * (config["BLOCK_M"] + call.block_n)))),
+        "num_warps": config["num_warps"],
     }  # fmt: skip
-    launch(strip_kernel, programs, x.device, {**arguments, **ending})
-    grid = {"strips": strips, "steps": steps, "grid_h": out_h, "grid_w": out_w}
-    return {"broken_ptr": ending["broken_ptr"], **grid, "TILE_H": tile_h, "TILE_W": tile_w}
+    launch(strip_kernel, programs, out.device, arguments)
 
 
-def launch_split(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    scale: float,
-    window: dict[str, int],
-    sides: list[int],
-    config: dict[str, int],
-    layout: dict[str, int],
-    programs: int,
-    out: torch.Tensor,
-) -> dict[str, object]:
-    """Fill `out` by partial sums, as `launch_strips` does by strips; they are [splits, M, rows of the weight]."""
-    left = window_left(window, sides, layout)
-    positions, block_m, block_n = out.numel(), config["BLOCK_M"], layout["block_n"]
-    channel_tiles, tiles_per_group = layout["channel_tiles"], layout["tiles_per_group"]
-    finish_m = 4
-    steps = triton.cdiv(positions, finish_m)
-    source, packed, ending = prepared_operands(x, weight, bias, scale, window, layout, lies_well(x, layout), steps)
-
-    k_chunks = layout["channels"] // layout["block_k"]
-    k_tiles = left["KH"] * left["KW"] * k_chunks
-    tiles = triton.cdiv(positions, block_m) * channel_tiles
-    splits = split_count(programs, tiles, k_tiles)
-    rows = channel_tiles * block_n
-    sums = x.new_empty([splits, positions, rows], dtype=torch.float32)
+def launch_split(call: FastCall, mending: dict[str, object]) -> None:
+    """Fill the output by shares of K and of the channels; `mending` are the arguments of `mend_tile`."""
+    window, out, block_m = call.left, call.out, call.config["BLOCK_M"]
+    source, packed_weight, ending = call.packed(x_too=not call.lies_well())
+    positions, tiles = out.numel(), triton.cdiv(out.numel(), block_m) * call.channel_tiles
+    splits = split_count(residents(out.device, 4)[0], tiles, call.k_tiles)
+    whole_k = splits == 1
+    columns = call.channel_tiles if whole_k else call.rows
+    sums = out.new_empty([splits, positions, columns], dtype=torch.float32)
+    results = {"factor_ptr": ending["factor_ptr"], "shift_ptr": ending["shift_ptr"], "sums_ptr": sums}
     arguments = {
-        "x_ptr": source, "weight_ptr": packed, "sums_ptr": sums, "M": positions, "H": left["H"], "W": left["W"],
-        "OH": left["OH"], "OW": left["OW"], "KW": left["KW"], "k_tiles": k_tiles, "k_chunks": k_chunks,
-        "channel_tiles": channel_tiles, "tiles_per_group": tiles_per_group, "splits": splits, "rows": rows,
+        **results, "x_ptr": source, "weight_ptr": packed_weight, "M": positions, "H": window["H"], "W": window["W"],
+        "OH": window["OH"], "OW": window["OW"], "KW": window["KW"], "k_tiles": call.k_tiles, "k_chunks": call.k_chunks,
+        "channel_tiles": call.channel_tiles, "tiles_per_group": call.tiles_per_group,
+        "group_channels": call.group_channels, "splits": splits, "rows": call.rows,
         "stride_xn": source.stride(0) // 8, "stride_xh": source.stride(2) // 8, "stride_xw": source.stride(3) // 8,
-        "stride_h": left["STRIDE_H"], "stride_w": left["STRIDE_W"], "pad_h": left["PAD_H"], "pad_w": left["PAD_W"],
-        "dil_h": left["DIL_H"], "dil_w": left["DIL_W"],
-        "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": layout["block_k"], "PADDED": left["PADDED"], "LANE": 8,
-        "num_warps": config["num_warps"], "num_stages": config["num_stages"],
+        "stride_h": window["STRIDE_H"], "stride_w": window["STRIDE_W"], "pad_h": window["PAD_H"],
+        "pad_w": window["PAD_W"], "dil_h": window["DIL_H"], "dil_w": window["DIL_W"],
+        "BLOCK_M": block_m, "BLOCK_N": call.block_n, "BLOCK_K": call.block_k, "PADDED": window["PADDED"], "LANE": 8,
+        "WHOLE_K": whole_k, "num_warps": call.config["num_warps"], "num_stages": call.config["num_stages"],
     }  # fmt: skip
-    launch(partial_kernel, tiles * splits, x.device, arguments)
+    launch(partial_kernel, tiles * splits, out.device, arguments)
+    own_n = min(1024, triton.next_power_of_2(columns))
+    own_m = max(1, 512 // own_n)
     arguments = {
-        "sums_ptr": sums, "out_ptr": out, "M": positions, "tiles_per_group": tiles_per_group, "rows": rows,
-        "BLOCK_M": finish_m, "BLOCK_N": block_n, "SPLITS": splits, "X_FACTOR": layout["x_factor"], "num_warps": 4,
+        **mending, **results, "limit_ptr": ending["limit_ptr"], "magnitude": abs(call.scale), "columns": columns,
+        "rows": call.rows, "group_rows": call.rows // call.groups, "OWN_M": own_m, "OWN_N": own_n,
+        "ROWS": triton.next_power_of_2(call.rows), "SPLITS": splits, "WHOLE_K": whole_k, "X_FACTOR": call.x_factor,
     }  # fmt: skip
-    launch(finish_kernel, steps, x.device, {**arguments, **ending})
-    grid = {"strips": steps, "steps": 1, "grid_h": 1, "grid_w": positions}
-    return {"broken_ptr": ending["broken_ptr"], **grid, "TILE_H": 1, "TILE_W": finish_m}
+    launch(finish_kernel, triton.cdiv(positions, own_m), out.device, arguments)
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -1343,7 +1418,7 @@ def conv_arguments(
         "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
         "stride_h": stride[0], "stride_w": stride[1], "pad_h": sides[0], "pad_w": sides[1],
         "dil_h": dilation[0], "dil_w": dilation[1],
-        "ONE_TAP": one_tap, "ALONG_W": x.stride(3) < x.stride(1), "PADDED": any(sides),
+        "ONE_TAP": one_tap, "PADDED": any(sides),
         "INDEX_64": needs_64_bits(tensors, counts), "PRECISION": precision, **tiles,
     }  # fmt: skip
 
@@ -1442,30 +1517,27 @@ def conv_scale_min_operator(
     if out.numel() == 0:
         return out
     product = resolved_precision(precision, x)
-    programs, room = residents(x.device)
-    name = chosen_config(config, x, weight, scale, groups, product, out, programs)
-    tiles = named_configs()[name]
-    broken = None
-    if name in fast_configs():
-        layout = half_layout(x, weight, groups, product, tiles, room)
-        window = window_of(x, weight, stride, sides, dilation, out)
-        if "split" in name:
-            broken = launch_split(x, weight, bias, scale, window, sides, tiles, layout, programs, out)
-        else:
-            ring = "ring" in name
-            broken = launch_strips(x, weight, bias, scale, window, sides, tiles, layout, programs, ring, out)
-        if x.dtype != torch.float32:
-            return out
-        tiles = mend_tiles()
-    tiles = tiles_for(tiles, x.dtype, product, weight.shape[1])
+    name = chosen_config(config, x, weight, scale, groups, product, out)
+    fast = name in fast_configs()
+    programs, _ = residents(x.device, 4)
+    config_tiles = named_configs()[name]
+    tiles = tiles_for(mend_tiles() if fast else config_tiles, x.dtype, product, weight.shape[1])
+    spans = {"SPANS": 32, "SPAN": 64}
     arguments = conv_arguments(
-        x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
-    )
+        x, weight, bias, scale, stride, sides, dilation, groups, product, tiles,
+        stored=out.numel() + programs * spans["SPANS"] * spans["SPAN"],
+    )  # fmt: skip
     arguments["out_ptr"] = out
-    if broken is not None:
-        launch(mend_kernel, programs, x.device, {**arguments, **broken})
+    if not fast:
+        launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
         return out
-    launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
+    call = FastCall(x, weight, bias, scale, stride, sides, dilation, groups, product, config_tiles, out)
+    if "split" in name:
+        launch_split(call, arguments)
+        return out
+    launch_strips(call, "ring" in name)
+    if x.dtype == torch.float32:
+        launch(mend_kernel, programs, x.device, {**arguments, **spans})
     return out
 
 

@@ -44,7 +44,7 @@ def conv_scale_kernel(
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     stride_in, stride_ic, stride_ih, stride_iw,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    ONE_TAP: tl.constexpr, ALONG_W: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
+    ONE_TAP: tl.constexpr, PADDED: tl.constexpr, PRECISION: tl.constexpr,
     INDEX_64: tl.constexpr,
 ):  # fmt: skip
     """One program: BLOCK_M positions of BLOCK_N channels, written to the intermediate."""
@@ -57,7 +57,7 @@ def conv_scale_kernel(
         C, H, W, KH, KW, group_channels, tiles_per_group, k_tiles,
         stride_xn, stride_xc, stride_xh, stride_xw,
         stride_wo, stride_wc, stride_wh, stride_ww, stride_b, dil_h, dil_w,
-        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, ALONG_W, PADDED, PRECISION, INDEX_64,
+        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
     )  # fmt: skip
     row, column = (offs_m // OW) % OH, offs_m % OW
     rows = image * stride_in + row * stride_ih + column * stride_iw  # [BLOCK_M]

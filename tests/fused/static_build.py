@@ -59,12 +59,10 @@ def general_builds() -> Iterator[Build]:
                         "PRECISION": precision,
                     }
                     name = f"conv_scale_min {config} {dtype} {precision} C={channels}"
-                    for along in (True, False) if config in ("medium", "large") else (channels == 3,):
-                        flags["ALONG_W"] = along
-                        yield f"{name} ALONG_W={along}", fused.conv_scale_min_kernel, types, {**launched, **flags}
+                    yield name, fused.conv_scale_min_kernel, types, {**launched, **flags}
         precision = "tf32" if dtype == "float32" else "ieee"
         launched = fused.tiles_for(baseline.conv_tiles(), getattr(torch, dtype), precision, 64)
-        flags = {"ONE_TAP": True, "ALONG_W": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
+        flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
         yield f"two_pass conv {dtype}", baseline.conv_scale_kernel, types, {**launched, **flags}
         flags = {**baseline.min_tiles(), "INDEX_64": False}
         yield f"two_pass min {dtype}", baseline.channel_min_kernel, {**types, "out_ptr": pointer}, flags
@@ -76,54 +74,46 @@ def fast_builds() -> Iterator[Build]:
         half = "*bf16" if dtype == "bfloat16" else "*fp16"
         factor = 256 if dtype == "float32" else 1
         numbers = dict.fromkeys(("factor_ptr", "shift_ptr", "limit_ptr", "sums_ptr"), "*fp32")
-        types = {"weight_ptr": half, "ring_ptr": half, "packed_ptr": half, "broken_ptr": "*i32", "out_ptr": pointer}
-        types |= {**numbers, "magnitude": "fp32", "sign": "fp32", "limit": "fp32"}
+        types = {"weight_ptr": half, "ring_ptr": half, "packed_weight_ptr": half, "packed_x_ptr": half, **numbers}
+        types |= {"out_ptr": pointer, "magnitude": "fp32", "sign": "fp32", "limit": "fp32"}
         for config in fused.fast_configs():
             tiles = fused.named_configs()[config]
             blocks = {name: tiles[name] for name in ("BLOCK_N", "BLOCK_K", "num_warps")}
             if "split" in config:
-                values = {
-                    **blocks,
-                    "BLOCK_M": tiles["BLOCK_M"],
-                    "PADDED": True,
-                    "LANE": 8,
-                    "num_stages": tiles["num_stages"],
-                }
-                types["x_ptr"] = half
-                yield f"{config} {dtype}", fused.partial_kernel, dict(types), values
+                values = {**blocks, "BLOCK_M": tiles["BLOCK_M"], "PADDED": True, "LANE": 8}
+                values["num_stages"] = tiles["num_stages"]
+                for whole_k in (False, True):
+                    name = f"{config} {dtype}{' whole' * whole_k}"
+                    yield name, fused.partial_kernel, {**types, "x_ptr": half}, {**values, "WHOLE_K": whole_k}
                 continue
             ring = "ring" in config
-            types["x_ptr"] = pointer if ring else half
+            tile_w = min(128, tiles["BLOCK_M"])
+            tile_h = tiles["BLOCK_M"] // tile_w
             values = {
                 **blocks, "CHANNELS": 64, "KH": 3, "KW": 3, "STRIDE_H": 1, "STRIDE_W": 1, "PAD_H": 0, "PAD_W": 0,
-                "DIL_H": 1, "DIL_W": 1, "TILE_H": 1, "TILE_W": tiles["BLOCK_M"], "CHANNEL_TILES": 1,
-                "TILES_PER_GROUP": 1, "WINDOW_H": 3, "RING_W": tiles["BLOCK_M"] + 2, "CHUNK_W": 16,
+                "DIL_H": 1, "DIL_W": 1, "TILE_H": tile_h, "TILE_W": tile_w, "CHANNEL_TILES": 1,
+                "TILES_PER_GROUP": 1, "WINDOW_H": 2 + tile_h, "RING_W": tile_w + 2, "CHUNK_W": 16,
                 "EVEN_N": True, "RING": ring, "PADDED": False, "UNIT_W": ring, "LANE": 16 // (4 if factor > 1 else 2),
                 "X_FACTOR": factor, "STAGES": 2, "num_stages": 2,
             }  # fmt: skip
-            yield f"{config} {dtype}", fused.strip_kernel, dict(types), values
-        last = {"BLOCK_M": 4, "BLOCK_N": 128, "SPLITS": 8, "X_FACTOR": factor, "num_warps": 4, "num_stages": 2}
-        yield f"finish {dtype}", fused.finish_kernel, dict(types), last
+            yield f"{config} {dtype}", fused.strip_kernel, {**types, "x_ptr": pointer if ring else half}, values
         given = {**types, "weight_ptr": pointer, "bias_ptr": pointer, "x_ptr": pointer}
         for parts in (1, 3) if dtype == "float32" else (1,):
             for gathered in (False, True):
                 block = 16 if gathered else 64
                 values = {
-                    "CHANNELS": block * parts, "PARTS": parts, "X_FACTOR": factor, "GATHERED": gathered,
-                    "BLOCK_C": block, "num_warps": 4, "num_stages": 2,
+                    "CHANNELS": block * parts, "PITCH": block * parts, "PARTS": parts, "X_FACTOR": factor,
+                    "GATHERED": gathered, "TAPS": 4 if gathered else 16, "WEIGHT_C": block, "JOINED": True,
+                    "UNIT_C": False, "UNIT_W": True, "BLOCK_M": 128, "BLOCK_C": block, "num_warps": 8, "num_stages": 2,
                 }  # fmt: skip
-                name = f"{dtype} {parts}{' gathered' * gathered}"
-                taps = {"TAPS": 4 if gathered else 16}
-                yield f"pack weight {name}", fused.pack_weight_kernel, given, {**values, **taps}
-                unit = {"JOINED": True, "UNIT_C": False, "UNIT_W": True}
-                pixels = {**unit, "PITCH": block * parts, "BLOCK_M": 128, "num_warps": 8}
-                yield f"pack {name}", fused.pack_kernel, given, {**values, **pixels}
-    for precision in ("ieee", "tf32"):
-        launched = fused.tiles_for(fused.mend_tiles(), torch.float32, precision, 64)
-        flags = {"ONE_TAP": True, "ALONG_W": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
-        types = dict.fromkeys(("x_ptr", "weight_ptr", "bias_ptr", "out_ptr"), "*fp32")
-        tile = {"TILE_H": 1, "TILE_W": 128}
-        yield f"mend {precision}", fused.mend_kernel, {**types, "broken_ptr": "*i32"}, {**launched, **flags, **tile}
+                yield f"pack {dtype} {parts}{' gathered' * gathered}", fused.pack_kernel, given, values
+        for precision in ("ieee", "tf32") if dtype == "float32" else ("ieee",):
+            launched = fused.tiles_for(fused.mend_tiles(), getattr(torch, dtype), precision, 64)
+            flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
+            last = {"OWN_M": 1, "OWN_N": 512, "ROWS": 512, "SPLITS": 8, "WHOLE_K": False, "X_FACTOR": factor}
+            yield f"finish {dtype} {precision}", fused.finish_kernel, given, {**launched, **flags, **last}
+            if dtype == "float32":
+                yield f"mend {precision}", fused.mend_kernel, given, {**launched, **flags, "SPANS": 32, "SPAN": 64}
 
 
 def stack_bytes(cubin: bytes) -> int:
