@@ -874,7 +874,7 @@ def gathers(channels: int, kernel_w: int) -> bool:
 
 def mend_tiles() -> dict[str, int]:
     """The tiles of `mend_tile`: few positions, since single ones are broken, so that it is soon done."""
-    return {"BLOCK_M": 16, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3}
+    return {"BLOCK_M": 16, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2}
 
 
 def chosen_config(
@@ -990,175 +990,211 @@ def half_type(dtype: torch.dtype) -> torch.dtype:
     return torch.bfloat16 if dtype == torch.bfloat16 else torch.float16
 
 
-class FastCall:
-    """A call on the fast path: its operands, and how they are laid out; `config`'s tiles, no larger than they need be.
+def window_of(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    stride: list[int],
+    sides: list[int],
+    dilation: list[int],
+    out: torch.Tensor,
+) -> dict[str, int]:
+    """The sizes of a convolution, as the kernels of the fast path call them."""
+    return {
+        "H": x.shape[2], "W": x.shape[3], "OH": out.shape[2], "OW": out.shape[3],
+        "KH": weight.shape[2], "KW": weight.shape[3], "STRIDE_H": stride[0], "STRIDE_W": stride[1],
+        "PAD_H": sides[0], "PAD_W": sides[1], "DIL_H": dilation[0], "DIL_W": dilation[1], "PADDED": any(sides),
+    }  # fmt: skip
 
-    `window` holds the convolution's sizes as the kernels call them; `left`, what of it is left to do once the taps
-    along the width are gathered, if they are.
+
+def window_left(window: dict[str, int], sides: list[int], layout: dict[str, int]) -> dict[str, int]:
+    """What a convolution has left to do once the taps along the width are gathered, if they are."""
+    if not layout["gathered"]:
+        return window
+    return {
+        **window, "W": window["OW"], "KW": 1, "STRIDE_W": 1, "PAD_W": 0, "DIL_W": 1, "PADDED": any(sides[::2]),
+    }  # fmt: skip
+
+
+def half_layout(
+    x: torch.Tensor, weight: torch.Tensor, groups: int, precision: str, config: dict[str, int]
+) -> dict[str, int]:
+    """How the fast path lays out its operands; `config`'s tiles, no larger than they need be."""
+    gathered = gathers(weight.shape[1], weight.shape[3])
+    channels, group_channels = weight.shape[1] * (weight.shape[3] if gathered else 1), weight.shape[0] // groups
+    block_k = strip_block_k(channels, config["BLOCK_K"])
+    block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(group_channels)))
+    parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
+    k_chunks, tiles_per_group = triton.cdiv(channels, block_k) * parts, triton.cdiv(group_channels, block_n)
+    return {
+        **config,
+        "x_factor": 256 if x.dtype == torch.float32 else 1,
+        "parts": parts,
+        "groups": groups,
+        "gathered": gathered,
+        "block_k": block_k,
+        "channels": k_chunks * block_k,
+        "k_chunks": k_chunks,
+        "k_tiles": weight.shape[2] * (1 if gathered else weight.shape[3]) * k_chunks,
+        "block_n": block_n,
+        "group_channels": group_channels,
+        "tiles_per_group": tiles_per_group,
+        "channel_tiles": groups * tiles_per_group,
+        "rows": groups * tiles_per_group * block_n,
+    }
+
+
+def lies_well(x: torch.Tensor, layout: dict[str, int]) -> bool:
+    """Whether x can be read as it lies: 16 bits, channels last, rows of 16 bytes, nothing to be gathered."""
+    whole = x.shape[1] == layout["groups"] * layout["channels"] and not layout["gathered"]
+    steps = [x.stride(dim) % 8 for dim in (0, 2, 3)]
+    return layout["x_factor"] == 1 and x.stride(1) == 1 and whole and not any(steps)
+
+
+def packed_operands(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    window: dict[str, int],
+    layout: dict[str, int],
+    as_it_lies: bool,
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
+    """Launch `pack_kernel`: both operands as the fast path reads them, and what it makes results of sums with.
+
+    x, unless it is read as it lies, becomes [N, groups * channels, H, W] in 16 bits, channels last in memory; gathered,
+    W is that of the output. The weight becomes [rows, KH * KW, channels]; factor, shift and limit are float32 [rows].
     """
-
-    def __init__(
-        self,
-        x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        scale: float,
-        stride: list[int],
-        sides: list[int],
-        dilation: list[int],
-        groups: int,
-        precision: str,
-        config: dict[str, int],
-        out: torch.Tensor,
-    ) -> None:
-        """Lay out what `conv_scale_min_operator` is called with; nothing is launched."""
-        self.x, self.weight, self.bias, self.scale, self.out = x, weight, bias, scale, out
-        self.groups, self.config = groups, config
-        c_out, channels, kernel_h, kernel_w = weight.shape
-        self.window = {
-            "H": x.shape[2], "W": x.shape[3], "OH": out.shape[2], "OW": out.shape[3], "KH": kernel_h, "KW": kernel_w,
-            "STRIDE_H": stride[0], "STRIDE_W": stride[1], "PAD_H": sides[0], "PAD_W": sides[1],
-            "DIL_H": dilation[0], "DIL_W": dilation[1], "PADDED": any(sides),
-        }  # fmt: skip
-        self.left = self.window
-        self.gathered = gathers(channels, kernel_w)
-        if self.gathered:
-            gone = {"W": out.shape[3], "KW": 1, "STRIDE_W": 1, "PAD_W": 0, "DIL_W": 1, "PADDED": any(sides[::2])}
-            self.left = {**self.window, **gone}
-            channels *= kernel_w
-
-        self.x_factor = 256 if x.dtype == torch.float32 else 1
-        self.parts = 3 if x.dtype == torch.float32 and precision == "ieee" else 1
-        self.block_k = strip_block_k(channels, config["BLOCK_K"])
-        self.channels = triton.cdiv(channels, self.block_k) * self.block_k * self.parts
-        self.k_chunks = self.channels // self.block_k
-        self.k_tiles = self.left["KH"] * self.left["KW"] * self.k_chunks
-        self.group_channels = c_out // groups
-        self.block_n = min(config["BLOCK_N"], max(16, triton.next_power_of_2(self.group_channels)))
-        self.tiles_per_group = triton.cdiv(self.group_channels, self.block_n)
-        self.channel_tiles = groups * self.tiles_per_group
-        self.rows = self.channel_tiles * self.block_n
-
-    def lies_well(self) -> bool:
-        """Whether x can be read as it lies: 16 bits, channels last, rows of 16 bytes, nothing to be gathered."""
-        whole = self.x.shape[1] == self.groups * self.channels and not self.gathered
-        steps = [self.x.stride(dim) % 8 for dim in (0, 2, 3)]
-        return self.x_factor == 1 and self.x.stride(1) == 1 and whole and not any(steps)
-
-    def packed(self, x_too: bool) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """Launch `pack_kernel`: x, in 16 bits if `x_too`, the weight, and what results are made of sums with.
-
-        The packed x is [N, groups * channels, H, W], channels last in memory; gathered, W is that of the output. The
-        packed weight is [rows, KH * KW, channels]; factor, shift and limit are float32 [rows].
-        """
-        x, weight, bias, window = self.x, self.weight, self.bias, self.window
-        half, pitch = half_type(x.dtype), self.groups * self.channels
-        taps = self.left["KH"] * self.left["KW"]
-        packed_weight = weight.new_empty([self.rows, taps, self.channels], dtype=half)
-        ending = {
-            name: weight.new_empty([self.rows], dtype=torch.float32)
-            for name in ("factor_ptr", "shift_ptr", "limit_ptr")
-        }
-        n, _, height, _ = x.shape
-        columns = self.left["W"]
-        packed_x = x.new_empty([n, height, columns, pitch], dtype=half) if x_too else packed_weight
-        blocks = triton.cdiv(height * columns, 128)
-        tiles = n * blocks * self.groups * (self.k_chunks // self.parts) if x_too else 0
-        whole = self.channels // self.parts
-        padded_taps = triton.next_power_of_2(taps)
-        arguments: dict[str, object] = {
-            "weight_ptr": weight, "bias_ptr": bias, "packed_weight_ptr": packed_weight, **ending,
-            "x_ptr": x, "packed_x_ptr": packed_x, "sign": -1.0 if self.scale < 0 else 1.0,
-            "limit": guard_limit(weight[0].numel(), self.parts), "rows": self.rows,
-            "group_channels": self.group_channels, "group_rows": self.rows // self.groups,
-            "C": weight.shape[1], "KH": window["KH"], "KW": window["KW"],
-            "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
-            "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
-            "W": window["W"], "OW": window["OW"], "pixels": height * columns, "blocks": blocks,
-            "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
-            "stride_w": window["STRIDE_W"], "pad_w": window["PAD_W"], "dil_w": window["DIL_W"],
-            "CHANNELS": self.channels, "PITCH": pitch, "PARTS": self.parts, "X_FACTOR": self.x_factor,
-            "GATHERED": self.gathered, "TAPS": padded_taps,
-            "WEIGHT_C": min(triton.next_power_of_2(whole), max(1, 8192 // padded_taps)),
-            "JOINED": x.stride(3) == 1 and x.stride(2) == x.shape[3], "UNIT_C": x.stride(1) == 1,
-            "UNIT_W": x.stride(3) == 1, "BLOCK_M": 128, "BLOCK_C": self.block_k, "num_warps": 8,
-        }  # fmt: skip
-        launch(pack_kernel, self.rows + tiles, x.device, arguments)
-        return packed_x.permute(0, 3, 1, 2) if x_too else x, packed_weight, ending
+    half, pitch, rows, parts = (
+        half_type(x.dtype),
+        layout["groups"] * layout["channels"],
+        layout["rows"],
+        layout["parts"],
+    )
+    taps = layout["k_tiles"] // layout["k_chunks"]
+    packed_weight = weight.new_empty([rows, taps, layout["channels"]], dtype=half)
+    numbers = {name: weight.new_empty([rows], dtype=torch.float32) for name in ("factor_ptr", "shift_ptr", "limit_ptr")}
+    n, _, height, width = x.shape
+    columns = window["OW"] if layout["gathered"] else width
+    packed_x = packed_weight if as_it_lies else x.new_empty([n, height, columns, pitch], dtype=half)
+    blocks = triton.cdiv(height * columns, 128)
+    tiles = 0 if as_it_lies else n * blocks * layout["groups"] * (layout["k_chunks"] // parts)
+    padded_taps = triton.next_power_of_2(taps)
+    arguments: dict[str, object] = {
+        "weight_ptr": weight, "bias_ptr": bias, "packed_weight_ptr": packed_weight, **numbers,
+        "x_ptr": x, "packed_x_ptr": packed_x, "sign": -1.0 if scale < 0 else 1.0,
+        "limit": guard_limit(weight[0].numel(), parts), "rows": rows,
+        "group_channels": layout["group_channels"], "group_rows": rows // layout["groups"],
+        "C": weight.shape[1], "KH": window["KH"], "KW": window["KW"],
+        "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
+        "stride_ww": weight.stride(3), "stride_b": 0 if bias is None else bias.stride(0),
+        "W": width, "OW": window["OW"], "pixels": height * columns, "blocks": blocks,
+        "stride_xn": x.stride(0), "stride_xc": x.stride(1), "stride_xh": x.stride(2), "stride_xw": x.stride(3),
+        "stride_w": window["STRIDE_W"], "pad_w": window["PAD_W"], "dil_w": window["DIL_W"],
+        "CHANNELS": layout["channels"], "PITCH": pitch, "PARTS": parts, "X_FACTOR": layout["x_factor"],
+        "GATHERED": layout["gathered"], "TAPS": padded_taps,
+        "WEIGHT_C": min(triton.next_power_of_2(layout["channels"] // parts), max(1, 8192 // padded_taps)),
+        "JOINED": x.stride(3) == 1 and x.stride(2) == width, "UNIT_C": x.stride(1) == 1,
+        "UNIT_W": x.stride(3) == 1, "BLOCK_M": 128, "BLOCK_C": layout["block_k"], "num_warps": 8,
+    }  # fmt: skip
+    launch(pack_kernel, rows + tiles, x.device, arguments)
+    ending = {**numbers, "magnitude": abs(scale), "group_channels": layout["group_channels"]}
+    return x if as_it_lies else packed_x.permute(0, 3, 1, 2), packed_weight, ending
 
 
-def launch_strips(call: FastCall, ring_wanted: bool) -> None:
-    """Fill the output by strips; for float32, with NaN where they cannot vouch for a result."""
-    window, out, config = call.left, call.out, call.config
-    programs, room = residents(out.device, config["num_warps"])
-    tile_w = strip_width(config["BLOCK_M"], *out.shape[2:])
-    tile_h = config["BLOCK_M"] // tile_w
-    window_h = (tile_h - 1) * window["STRIDE_H"] + (window["KH"] - 1) * window["DIL_H"] + 1
-    ring_w = (tile_w - 1) * window["STRIDE_W"] + (window["KW"] - 1) * window["DIL_W"] + 1
-    new_rows = tile_h * window["STRIDE_H"]
-    chunk_w = ring_chunk_width(new_rows, ring_w, call.k_chunks, call.k_tiles * call.channel_tiles)
-    direct = call.lies_well()
-    plain = call.parts == call.groups == 1 and not call.gathered
+def launch_strips(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    window: dict[str, int],
+    sides: list[int],
+    layout: dict[str, int],
+    ring_wanted: bool,
+    out: torch.Tensor,
+) -> None:
+    """Fill `out` by strips; for float32, with NaN where they cannot vouch for a result."""
+    left = window_left(window, sides, layout)
+    programs, room = residents(x.device, layout["num_warps"])
+    block_m, block_n, block_k = layout["BLOCK_M"], layout["block_n"], layout["block_k"]
+    tile_w = strip_width(block_m, *out.shape[2:])
+    tile_h = block_m // tile_w
+    window_h = (tile_h - 1) * left["STRIDE_H"] + (left["KH"] - 1) * left["DIL_H"] + 1
+    ring_w = (tile_w - 1) * left["STRIDE_W"] + (left["KW"] - 1) * left["DIL_W"] + 1
+    new_rows = tile_h * left["STRIDE_H"]
+    chunk_w = ring_chunk_width(new_rows, ring_w, layout["k_chunks"], layout["k_tiles"] * layout["channel_tiles"])
+    direct = lies_well(x, layout)
+    plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"]
     ring = ring_wanted and plain and chunk_w > 0 and not direct
-    source, packed_weight, ending = call.packed(x_too=not (ring or direct))
+    source, packed, ending = packed_operands(x, weight, bias, scale, window, layout, as_it_lies=ring or direct)
 
     strips, steps = triton.cdiv(out.shape[3], tile_w), triton.cdiv(out.shape[2], tile_h)
     total = out.shape[0] * strips * steps
     programs = min(programs, total)
-    ring_size = programs * (window_h + 2 * new_rows) * ring_w * call.channels if ring else 0
+    ring_size = programs * (window_h + 2 * new_rows) * ring_w * layout["channels"]
     lane = 16 // source.element_size()
-    strides, columns = list(source.stride()), window["W"]
+    strides, columns = list(source.stride()), left["W"]
     while ring and any(number % lane for number in (*strides[:3], columns)):
         lane //= 2
     strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
     arguments = {
-        **window, **ending, "x_ptr": source, "weight_ptr": packed_weight, "out_ptr": out,
-        "ring_ptr": out.new_empty([ring_size], dtype=packed_weight.dtype) if ring else packed_weight,
-        "magnitude": abs(call.scale), "group_channels": call.group_channels,
-        "C": call.x.shape[1], "W": columns // lane if ring else columns,
+        **left, **ending, "x_ptr": source, "weight_ptr": packed, "out_ptr": out,
+        "ring_ptr": x.new_empty([ring_size], dtype=packed.dtype) if ring else packed,
+        "C": x.shape[1], "W": columns // lane if ring else columns,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
-        "strips": strips, "steps": steps, "total": total, "CHANNELS": call.channels,
-        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": call.block_n, "BLOCK_K": call.block_k,
+        "strips": strips, "steps": steps, "total": total, "CHANNELS": layout["channels"],
+        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": block_n, "BLOCK_K": block_k,
         "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16,
-        "CHANNEL_TILES": call.channel_tiles, "TILES_PER_GROUP": call.tiles_per_group,
-        "EVEN_N": call.group_channels % call.block_n == 0, "RING": ring,
-        "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": call.x_factor,
-        "STAGES": max(2, min(config["num_stages"], room // (2 * call.block_k * (config["BLOCK_M"] + call.block_n)))),
-        "num_warps": config["num_warps"],
+        "CHANNEL_TILES": layout["channel_tiles"], "TILES_PER_GROUP": layout["tiles_per_group"],
+        "EVEN_N": layout["group_channels"] % block_n == 0, "RING": ring,
+        "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
+        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (block_m + block_n)))),
+        "num_warps": layout["num_warps"],
     }  # fmt: skip
-    launch(strip_kernel, programs, out.device, arguments)
+    launch(strip_kernel, programs, x.device, arguments)
 
 
-def launch_split(call: FastCall, mending: dict[str, object]) -> None:
-    """Fill the output by shares of K and of the channels; `mending` are the arguments of `mend_tile`."""
-    window, out, block_m = call.left, call.out, call.config["BLOCK_M"]
-    source, packed_weight, ending = call.packed(x_too=not call.lies_well())
-    positions, tiles = out.numel(), triton.cdiv(out.numel(), block_m) * call.channel_tiles
-    splits = split_count(residents(out.device, 4)[0], tiles, call.k_tiles)
-    whole_k = splits == 1
-    columns = call.channel_tiles if whole_k else call.rows
-    sums = out.new_empty([splits, positions, columns], dtype=torch.float32)
-    results = {"factor_ptr": ending["factor_ptr"], "shift_ptr": ending["shift_ptr"], "sums_ptr": sums}
+def launch_split(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    window: dict[str, int],
+    sides: list[int],
+    layout: dict[str, int],
+    mending: dict[str, object],
+    out: torch.Tensor,
+) -> None:
+    """Fill `out` by shares of the channels and of K; `mending` are the arguments of `mend_tile`."""
+    left, direct = window_left(window, sides, layout), lies_well(x, layout)
+    source, packed, ending = packed_operands(x, weight, bias, scale, window, layout, as_it_lies=direct)
+    positions, block_m, channel_tiles = out.numel(), layout["BLOCK_M"], layout["channel_tiles"]
+    tiles = triton.cdiv(positions, block_m) * channel_tiles
+    splits = split_count(residents(x.device, 4)[0], tiles, layout["k_tiles"])
+    columns = channel_tiles if splits == 1 else layout["rows"]
+    results = {
+        "factor_ptr": ending["factor_ptr"], "shift_ptr": ending["shift_ptr"], "WHOLE_K": splits == 1,
+        "sums_ptr": x.new_empty([splits, positions, columns], dtype=torch.float32),
+    }  # fmt: skip
     arguments = {
-        **results, "x_ptr": source, "weight_ptr": packed_weight, "M": positions, "H": window["H"], "W": window["W"],
-        "OH": window["OH"], "OW": window["OW"], "KW": window["KW"], "k_tiles": call.k_tiles, "k_chunks": call.k_chunks,
-        "channel_tiles": call.channel_tiles, "tiles_per_group": call.tiles_per_group,
-        "group_channels": call.group_channels, "splits": splits, "rows": call.rows,
+        **results, "x_ptr": source, "weight_ptr": packed, "M": positions, "H": left["H"], "W": left["W"],
+        "OH": left["OH"], "OW": left["OW"], "KW": left["KW"], "k_tiles": layout["k_tiles"],
+        "k_chunks": layout["k_chunks"], "channel_tiles": channel_tiles, "tiles_per_group": layout["tiles_per_group"],
+        "group_channels": layout["group_channels"], "splits": splits, "rows": layout["rows"],
         "stride_xn": source.stride(0) // 8, "stride_xh": source.stride(2) // 8, "stride_xw": source.stride(3) // 8,
-        "stride_h": window["STRIDE_H"], "stride_w": window["STRIDE_W"], "pad_h": window["PAD_H"],
-        "pad_w": window["PAD_W"], "dil_h": window["DIL_H"], "dil_w": window["DIL_W"],
-        "BLOCK_M": block_m, "BLOCK_N": call.block_n, "BLOCK_K": call.block_k, "PADDED": window["PADDED"], "LANE": 8,
-        "WHOLE_K": whole_k, "num_warps": call.config["num_warps"], "num_stages": call.config["num_stages"],
+        "stride_h": left["STRIDE_H"], "stride_w": left["STRIDE_W"], "pad_h": left["PAD_H"], "pad_w": left["PAD_W"],
+        "dil_h": left["DIL_H"], "dil_w": left["DIL_W"], "BLOCK_M": block_m, "BLOCK_N": layout["block_n"],
+        "BLOCK_K": layout["block_k"], "PADDED": left["PADDED"], "LANE": 8,
+        "num_warps": layout["num_warps"], "num_stages": layout["num_stages"],
     }  # fmt: skip
-    launch(partial_kernel, tiles * splits, out.device, arguments)
+    launch(partial_kernel, tiles * splits, x.device, arguments)
     own_n = min(1024, triton.next_power_of_2(columns))
     own_m = max(1, 512 // own_n)
     arguments = {
-        **mending, **results, "limit_ptr": ending["limit_ptr"], "magnitude": abs(call.scale), "columns": columns,
-        "rows": call.rows, "group_rows": call.rows // call.groups, "OWN_M": own_m, "OWN_N": own_n,
-        "ROWS": triton.next_power_of_2(call.rows), "SPLITS": splits, "WHOLE_K": whole_k, "X_FACTOR": call.x_factor,
+        **mending, **ending, **results, "columns": columns, "rows": layout["rows"],
+        "group_rows": layout["rows"] // layout["groups"], "OWN_M": own_m, "OWN_N": own_n,
+        "ROWS": triton.next_power_of_2(layout["rows"]), "SPLITS": splits, "X_FACTOR": layout["x_factor"],
     }  # fmt: skip
-    launch(finish_kernel, triton.cdiv(positions, own_m), out.device, arguments)
+    launch(finish_kernel, triton.cdiv(positions, own_m), x.device, arguments)
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -1305,7 +1341,7 @@ def under_autocast(*tensors):
         if not isinstance(tensor, torch.Tensor):
             return tensor
         kind = tensor.device.type
-        if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
             return tensor
         eligible = tensor.is_floating_point() and tensor.dtype != torch.float64
         return tensor.to(torch.get_autocast_dtype(kind)) if eligible else tensor
@@ -1369,12 +1405,12 @@ def output_size(
 def needs_64_bits(tensors: list[torch.Tensor], counts: list[int]) -> bool:
     """Whether an offset into one of `tensors`, or an index below one of `counts`, may not fit in 32 bits.
 
-    Tiles run a little past the end before they are masked, hence the margin.
+    Tiles, and what all programs of `mend_kernel` look through at once, run past the end, hence the margin.
     """
     reaches = [
         sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True)) for tensor in tensors
     ]
-    return max(reaches + counts) >= 2**31 - 2**16
+    return max(reaches + counts) >= 2**31 - 2**22
 
 
 def conv_arguments(
@@ -1519,25 +1555,24 @@ def conv_scale_min_operator(
     product = resolved_precision(precision, x)
     name = chosen_config(config, x, weight, scale, groups, product, out)
     fast = name in fast_configs()
-    programs, _ = residents(x.device, 4)
     config_tiles = named_configs()[name]
     tiles = tiles_for(mend_tiles() if fast else config_tiles, x.dtype, product, weight.shape[1])
-    spans = {"SPANS": 32, "SPAN": 64}
     arguments = conv_arguments(
-        x, weight, bias, scale, stride, sides, dilation, groups, product, tiles,
-        stored=out.numel() + programs * spans["SPANS"] * spans["SPAN"],
-    )  # fmt: skip
+        x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
+    )
     arguments["out_ptr"] = out
     if not fast:
         launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
         return out
-    call = FastCall(x, weight, bias, scale, stride, sides, dilation, groups, product, config_tiles, out)
+    layout = half_layout(x, weight, groups, product, config_tiles)
+    window = window_of(x, weight, stride, sides, dilation, out)
     if "split" in name:
-        launch_split(call, arguments)
+        launch_split(x, weight, bias, scale, window, sides, layout, arguments, out)
         return out
-    launch_strips(call, "ring" in name)
+    launch_strips(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
     if x.dtype == torch.float32:
-        launch(mend_kernel, programs, x.device, {**arguments, **spans})
+        programs, _ = residents(x.device, 4)
+        launch(mend_kernel, programs, x.device, {**arguments, "SPANS": 32, "SPAN": 64})
     return out
 
 

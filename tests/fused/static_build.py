@@ -103,8 +103,9 @@ def fast_builds() -> Iterator[Build]:
                 block = 16 if gathered else 64
                 values = {
                     "CHANNELS": block * parts, "PITCH": block * parts, "PARTS": parts, "X_FACTOR": factor,
-                    "GATHERED": gathered, "TAPS": 4 if gathered else 16, "WEIGHT_C": block if gathered else 512, "JOINED": True,
-                    "UNIT_C": False, "UNIT_W": True, "BLOCK_M": 128, "BLOCK_C": block, "num_warps": 8, "num_stages": 2,
+                    "GATHERED": gathered, "TAPS": 4 if gathered else 16, "WEIGHT_C": block if gathered else 512,
+                    "JOINED": True, "UNIT_C": False, "UNIT_W": True, "BLOCK_M": 128,
+                    "BLOCK_C": block, "num_warps": 8, "num_stages": 2,
                 }  # fmt: skip
                 yield f"pack {dtype} {parts}{' gathered' * gathered}", fused.pack_kernel, given, values
         for precision in ("ieee", "tf32") if dtype == "float32" else ("ieee",):

@@ -31,8 +31,8 @@ edges = st.sampled_from(EDGES).flatmap(magnitudes)
 def operand(shape: tuple[int, ...], usual: float, odd: float, places: list[int], seed: int) -> torch.Tensor:
     """A tensor of ±`usual`, with ±`odd` at some places."""
     draw = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, shape, generator=draw) * 2.0 - 1.0
-    values = torch.full(shape, usual, dtype=torch.float32)
+    signs = torch.randint(0, 2, shape, generator=draw, device="cpu") * 2.0 - 1.0
+    values = torch.full(shape, usual, dtype=torch.float32, device="cpu")
     values.view(-1)[[place % values.numel() for place in places]] = odd
     return values * signs
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import torch
 from everything import EVERYTHING
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
@@ -41,7 +41,8 @@ def twins(case: Case) -> tuple[Twin | None, torch.Tensor]:
 
 
 @pytest.mark.parametrize("relation", RELATIONS)
-@settings(max_examples=60)
+# Some relations want what few cases have: several images, say.
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())
 def test_relation_holds_for_the_exact_result(relation: Relation, data: st.DataObject) -> None:
     drawn = data.draw(cases(EVERYTHING, dtypes=("float64",), effort=SMALL))

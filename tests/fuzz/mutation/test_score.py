@@ -26,7 +26,16 @@ from fuzz.report.mutants import mutants_text
 FAST_PATH = {
     *("strip_kernel", "ring_load", "ring_store", "partial_kernel", "finish_kernel", "mend_kernel", "mend_tile"),
     *("pack_kernel", "pack_weight", "weight_channels", "pack_input", "half_or_nan", "rest_of_half", "smaller_or_nan"),
-    *("launch_strips", "launch_split", "FastCall.__init__", "FastCall.packed", "FastCall.lies_well", "half_type"),
+    *(
+        "launch_strips",
+        "launch_split",
+        "half_layout",
+        "packed_operands",
+        "lies_well",
+        "half_type",
+        "window_of",
+        "window_left",
+    ),
     *("guard_limit", "fast_configs", "gathers", "packed_bounds", "ring_chunk_width", "split_count", "strip_block_k"),
 }
 CORPUS = [Case(), Case(n=2, c_in=3, h=5, w=6, c_out=4, kh=3, kw=3, bias=True, values="gaussian", scale=-2.0)]
