@@ -1554,25 +1554,28 @@ def conv_scale_min_operator(
         return out
     product = resolved_precision(precision, x)
     name = chosen_config(config, x, weight, scale, groups, product, out)
-    fast = name in fast_configs()
-    config_tiles = named_configs()[name]
-    tiles = tiles_for(mend_tiles() if fast else config_tiles, x.dtype, product, weight.shape[1])
+    fast, tiles = name in fast_configs(), named_configs()[name]
+    strips = fast and "split" not in name
+    if fast:
+        layout = half_layout(x, weight, groups, product, tiles)
+        window = window_of(x, weight, stride, sides, dilation, out)
+        tiles = mend_tiles()
+    if strips:
+        launch_strips(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
+        if x.dtype != torch.float32:
+            return out
+    tiles = tiles_for(tiles, x.dtype, product, weight.shape[1])
     arguments = conv_arguments(
         x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
     )
     arguments["out_ptr"] = out
-    if not fast:
-        launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
-        return out
-    layout = half_layout(x, weight, groups, product, config_tiles)
-    window = window_of(x, weight, stride, sides, dilation, out)
-    if "split" in name:
-        launch_split(x, weight, bias, scale, window, sides, layout, arguments, out)
-        return out
-    launch_strips(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
-    if x.dtype == torch.float32:
+    if strips:
         programs, _ = residents(x.device, 4)
         launch(mend_kernel, programs, x.device, {**arguments, "SPANS": 32, "SPAN": 64})
+    elif fast:
+        launch_split(x, weight, bias, scale, window, sides, layout, arguments, out)
+    else:
+        launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
     return out
 
 
