@@ -31,7 +31,9 @@ and in the kernels of the fast path:
     CHANNELS             C rounded up to a multiple of BLOCK_K; the padding is zeros. Where C is small, they are all
                          (kw, c) of a window's row, gathered: what is left is a convolution with KW = 1 over OW columns
     PITCH                what lies between two columns of the packed x: CHANNELS of every group
-    factor, shift [C_out]    what a sum is multiplied by and what is added to it, both negated for a negative scale
+    start, factor [C_out]    what belongs to a sum besides products, the bias, and what then makes a value of it
+    ONE_FACTOR           whether all channels have the same factor, so that sums can be compared as they are
+    BIAS_FIRST           whether sums begin with the bias, or it is added at the end, for want of registers to keep it
     X_FACTOR             what float32 is multiplied by before it becomes float16; 1 means that nothing is converted
     RING                 whether programs pack rows themselves; a step reads WINDOW_H rows of RING_W, NEW_H of them new
 """
@@ -305,16 +307,29 @@ def weight_channels(
 
 
 @triton.jit
+def largest_bits(source, elements):
+    """The bits of the largest |number| among `elements` of float32 that lie together."""
+    BLOCK: tl.constexpr = 8192
+    largest = tl.zeros([BLOCK], tl.int32)
+    for first in range(0, elements, BLOCK):
+        offsets = first + tl.arange(0, BLOCK)
+        value = tl.load(source + offsets, mask=offsets < elements, other=0.0)
+        largest = tl.maximum(largest, value.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
+    return tl.max(largest, 0)
+
+
+@triton.jit
 def pack_weight(
-    row, weight_ptr, bias_ptr, packed_ptr, factor_ptr, shift_ptr, limit_ptr, sign, limit,
+    row, weight_ptr, bias_ptr, packed_ptr, start_ptr, factor_ptr, limit_ptr, sign, limit, elements,
     group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
-    TAPS: tl.constexpr, BLOCK_C: tl.constexpr,
+    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, ONE_FACTOR: tl.constexpr,
 ):  # fmt: skip
-    """One row, an output channel of the weight, as [KH, KW, CHANNELS], with its factor, shift and limit.
+    """One row, an output channel of the weight, as [KH, KW, CHANNELS], with its start, factor and limit.
 
-    Each group has `group_rows` of them, of which `group_channels` exist. A channel's limit is its largest weight times
-    `limit`. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x so that their
+    Each group has `group_rows` of them, of which `group_channels` exist. All is negated for a negative `sign`. A
+    channel's limit is its largest weight times `limit`; for ONE_FACTOR, the largest of all `elements` of the weight,
+    which then have no gap between them. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x so that their
     products add up.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
@@ -335,23 +350,26 @@ def pack_weight(
         row_taps = KH * KW
     source = (weight_ptr + channel.to(tl.int64) * stride_wo) + taps[:, None]
     value = weight_channels(source, offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED)
-    power = 1.0
+    power = sign
     inverse = 1.0
     if X_FACTOR != 1:
-        largest = value.to(tl.int32, bitcast=True) & 0x7FFFFFFF
-        for c0 in range(BLOCK_C, WHOLE, BLOCK_C):
-            more = weight_channels(
-                source, c0 + offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED
-            )  # fmt: skip
-            largest = tl.maximum(largest, more.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
-        bits = tl.max(tl.max(largest, 1), 0)
-        # The power of two that brings the largest weight of the channel to 2^14, and its inverse: both normal numbers.
-        exponent = tl.maximum(tl.minimum(268 - (bits >> 23), 252), 14)
-        power = (exponent << 23).to(tl.float32, bitcast=True)
+        if ONE_FACTOR:
+            bits = largest_bits(weight_ptr, elements)
+        else:
+            largest = value.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+            for c0 in range(BLOCK_C, WHOLE, BLOCK_C):
+                more = weight_channels(
+                    source, c0 + offs_c, C, row_channels, exists, mask_tap, stride_wc, stride_ww, GATHERED
+                )  # fmt: skip
+                largest = tl.maximum(largest, more.to(tl.int32, bitcast=True) & 0x7FFFFFFF)
+            bits = tl.max(tl.max(largest, 1), 0)
+        # The power of two that brings the largest weight to 2^14, and its inverse: both normal numbers, with X_FACTOR.
+        exponent = tl.maximum(tl.minimum(268 - (bits >> 23), 244), 14)
+        power = (exponent << 23).to(tl.float32, bitcast=True) * sign
         inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True) * (1.0 / X_FACTOR)
         size = bits.to(tl.float32, bitcast=True)
-        # Below 2^-111 there is no such power: no result is then far enough from 0, as where a weight is not finite.
-        tl.store(limit_ptr + row, tl.where((bits == 0) | (bits >= 16 << 23), size * limit, float("inf")))
+        # Below 2^-103 there is no such power: no result is then far enough from 0, as where a weight is not finite.
+        tl.store(limit_ptr + row, tl.where((bits == 0) | (bits >= 24 << 23), size * limit, float("inf")))
     target = (packed_ptr + row.to(tl.int64) * (row_taps * CHANNELS)) + ((tap * CHANNELS)[:, None] + offs_c[None, :])
     for c0 in range(0, WHOLE, BLOCK_C):
         if WHOLE > BLOCK_C:
@@ -366,15 +384,15 @@ def pack_weight(
                 tl.store(target + (c0 + WHOLE), rest_of_half(scaled, packed, half), mask=mask)
                 tl.store(target + (c0 + 2 * WHOLE), packed, mask=mask)
         else:
-            packed = value
+            packed = tl.where(sign < 0.0, -value, value)
         tl.store(target + c0, packed, mask=mask)
-    tl.store(factor_ptr + row, sign * inverse)
+    tl.store(factor_ptr + row, inverse)
     # A channel that does not exist never wins.
-    shift = tl.where(exists, 0.0, float("inf"))
+    start = tl.where(exists, 0.0, float("inf"))
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + channel.to(tl.int64) * stride_b, mask=exists, other=0.0).to(tl.float32)
-        shift = tl.where(exists, sign * bias, float("inf"))
-    tl.store(shift_ptr + row, shift)
+        start = tl.where(exists, bias * (power * X_FACTOR), float("inf"))
+    tl.store(start_ptr + row, start)
 
 
 @triton.jit
@@ -429,27 +447,27 @@ def pack_input(
 
 @triton.jit(
     do_not_specialize=[
-        "sign", "limit", "rows", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc",
+        "sign", "limit", "elements", "rows", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc",
         "stride_wh", "stride_ww", "stride_b", "W", "OW", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh",
         "stride_xw", "stride_w", "pad_w", "dil_w",
     ],
     do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
 )  # fmt: skip
 def pack_kernel(
-    weight_ptr, bias_ptr, packed_weight_ptr, factor_ptr, shift_ptr, limit_ptr, x_ptr, packed_x_ptr, sign, limit,
-    rows, group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+    weight_ptr, bias_ptr, packed_weight_ptr, start_ptr, factor_ptr, limit_ptr, x_ptr, packed_x_ptr, sign, limit,
+    elements, rows, group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     W, OW, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
     CHANNELS: tl.constexpr, PITCH: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
-    TAPS: tl.constexpr, WEIGHT_C: tl.constexpr,
+    TAPS: tl.constexpr, WEIGHT_C: tl.constexpr, ONE_FACTOR: tl.constexpr,
     JOINED: tl.constexpr, UNIT_C: tl.constexpr, UNIT_W: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """One program: one of the `rows` of the weight, or, after those, one tile of x."""
     program = tl.program_id(0)
     if program < rows:
         pack_weight(
-            program, weight_ptr, bias_ptr, packed_weight_ptr, factor_ptr, shift_ptr, limit_ptr, sign, limit,
+            program, weight_ptr, bias_ptr, packed_weight_ptr, start_ptr, factor_ptr, limit_ptr, sign, limit, elements,
             group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-            CHANNELS, PARTS, X_FACTOR, GATHERED, TAPS, WEIGHT_C,
+            CHANNELS, PARTS, X_FACTOR, GATHERED, TAPS, WEIGHT_C, ONE_FACTOR,
         )  # fmt: skip
     else:
         pack_input(
@@ -511,6 +529,25 @@ def ring_store(
     )
 
 
+@triton.jit
+def strip_store(
+    out_image, best, unit, limit, magnitude, oh, ow, OH, OW, X_FACTOR: tl.constexpr
+):  # fmt: skip
+    """Store the results at oh, ow [BLOCK_M], given the minima of their sums, best [BLOCK_M]."""
+    value = vouched(best * unit, limit, X_FACTOR)
+    result = (value * magnitude).to(out_image.dtype.element_ty)
+    tl.store(out_image + (oh * OW + ow), result, mask=(oh < OH) & (ow < OW))
+
+
+@triton.jit
+def vouched(best, limit, X_FACTOR: tl.constexpr):
+    """The values, NaN where float16 cannot vouch for one: too near to 0, or not finite."""
+    if X_FACTOR == 1:
+        return best
+    size = tl.abs(best)
+    return tl.where((size >= limit) & (size < float("inf")), best, float("nan"))
+
+
 @triton.jit(
     do_not_specialize=[
         "magnitude", "C", "H", "W", "OH", "OW", "stride_xn", "stride_xc", "stride_xh", "stride_xw", "strips", "steps",
@@ -518,7 +555,7 @@ def ring_store(
     ],
 )  # fmt: skip
 def strip_kernel(
-    x_ptr, weight_ptr, factor_ptr, shift_ptr, limit_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
+    x_ptr, weight_ptr, start_ptr, factor_ptr, limit_ptr, ring_ptr, out_ptr, magnitude, C, H, W, OH, OW,
     stride_xn, stride_xc, stride_xh, stride_xw, strips, steps, total, group_channels,
     CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
     PAD_H: tl.constexpr, PAD_W: tl.constexpr, DIL_H: tl.constexpr, DIL_W: tl.constexpr,
@@ -526,6 +563,7 @@ def strip_kernel(
     WINDOW_H: tl.constexpr, RING_W: tl.constexpr, CHUNK_W: tl.constexpr,
     CHANNEL_TILES: tl.constexpr, TILES_PER_GROUP: tl.constexpr, EVEN_N: tl.constexpr, RING: tl.constexpr,
     PADDED: tl.constexpr, UNIT_W: tl.constexpr, LANE: tl.constexpr, X_FACTOR: tl.constexpr, STAGES: tl.constexpr,
+    ONE_FACTOR: tl.constexpr, BIAS_FIRST: tl.constexpr,
 ):  # fmt: skip
     """One program: a share of all steps, one after another, down the strips of the images.
 
@@ -563,8 +601,9 @@ def strip_kernel(
     if X_FACTOR != 1:
         for channel_tile in range(CHANNEL_TILES):
             limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
+    start = tl.load(start_ptr + offs_n)
     factor = tl.load(factor_ptr + offs_n)
-    shift = tl.load(shift_ptr + offs_n)
+    unit = tl.load(factor_ptr) if ONE_FACTOR else 1.0
     for segment in range((last - 1) // steps - first // steps + 1):
         strip = first // steps + segment
         begin = tl.maximum(first - strip * steps, 0)
@@ -596,7 +635,12 @@ def strip_kernel(
             x_tile = (columns * stride_xw)[:, None] + offs_k[None, :]
 
         best = tl.full([BLOCK_M], float("inf"), tl.float32)
-        acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        if BIAS_FIRST:
+            if CHANNEL_TILES != 1:
+                start = tl.load(start_ptr + offs_n)
+            acc = tl.broadcast_to(start[None, :], [BLOCK_M, BLOCK_N])
+        else:
+            acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         for turn in tl.range(0, (end - begin) * TURNS, num_stages=STAGES):
             step = begin + turn // TURNS
             channel_tile = (turn // K_TILES) % CHANNEL_TILES
@@ -641,23 +685,31 @@ def strip_kernel(
                     RING_H, RING_W, CHUNK_W, CHUNK_COLUMNS, CHANNELS, BLOCK_K, X_FACTOR,
                 )  # fmt: skip
             if k_tile == K_TILES - 1:
-                if CHANNEL_TILES != 1:
-                    factor = tl.load(factor_ptr + (channel_tile * BLOCK_N + offs_n))
-                    shift = tl.load(shift_ptr + (channel_tile * BLOCK_N + offs_n))
-                total_sum = acc * factor[None, :] + shift[None, :]
+                sums = acc
+                if not BIAS_FIRST:
+                    if CHANNEL_TILES != 1:
+                        start = tl.load(start_ptr + (channel_tile * BLOCK_N + offs_n))
+                    sums += start[None, :]
+                if not ONE_FACTOR:
+                    if CHANNEL_TILES != 1:
+                        factor = tl.load(factor_ptr + (channel_tile * BLOCK_N + offs_n))
+                    sums *= factor[None, :]
                 if not EVEN_N:
                     # Zero weights give NaN where x is infinite.
                     exists = (channel_tile % TILES_PER_GROUP) * BLOCK_N + offs_n < group_channels
-                    total_sum = tl.where(exists[None, :], total_sum, float("inf"))
-                best = smaller_or_nan(best, tl.reduce(total_sum, 1, smaller_or_nan))
-                acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+                    sums = tl.where(exists[None, :], sums, float("inf"))
+                best = smaller_or_nan(best, tl.reduce(sums, 1, smaller_or_nan))
+                if BIAS_FIRST:
+                    if CHANNEL_TILES != 1:
+                        start = tl.load(start_ptr + ((channel_tile + 1) % CHANNEL_TILES * BLOCK_N + offs_n))
+                    acc = tl.broadcast_to(start[None, :], [BLOCK_M, BLOCK_N])
+                else:
+                    acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
                 if channel_tile == CHANNEL_TILES - 1:
-                    oh, ow = step * TILE_H + tile_row, column0 + tile_column
-                    mask_out = (oh < OH) & (ow < OW)
-                    result = best * magnitude
-                    if X_FACTOR != 1:
-                        result = tl.where(tl.abs(best) >= limit, result, float("nan"))
-                    tl.store(out_image + (oh * OW + ow), result.to(out_ptr.dtype.element_ty), mask=mask_out)
+                    strip_store(
+                        out_image, best, unit, limit, magnitude, step * TILE_H + tile_row, column0 + tile_column,
+                        OH, OW, X_FACTOR,
+                    )  # fmt: skip
                     best = tl.full([BLOCK_M], float("inf"), tl.float32)
 
 
@@ -669,7 +721,7 @@ def strip_kernel(
     ],
 )  # fmt: skip
 def partial_kernel(
-    x_ptr, weight_ptr, factor_ptr, shift_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles,
+    x_ptr, weight_ptr, start_ptr, factor_ptr, sums_ptr, M, H, W, OH, OW, KW, k_tiles, k_chunks, channel_tiles,
     tiles_per_group, group_channels, splits, rows, stride_xn, stride_xh, stride_xw,
     stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PADDED: tl.constexpr, LANE: tl.constexpr,
@@ -708,7 +760,7 @@ def partial_kernel(
         weight_part = tl.load((weight_ptr + k_tile * BLOCK_K) + weight_tile)
         acc = tl.dot(x_part, weight_part, acc)
     if WHOLE_K:
-        value = acc * tl.load(factor_ptr + offs_n)[None, :] + tl.load(shift_ptr + offs_n)[None, :]
+        value = (acc + tl.load(start_ptr + offs_n)[None, :]) * tl.load(factor_ptr + offs_n)[None, :]
         # Zero weights give NaN where x is infinite.
         exists = (channel_tile % tiles_per_group) * BLOCK_N + tl.arange(0, BLOCK_N) < group_channels
         value = tl.where(exists[None, :], value, float("inf"))
@@ -728,7 +780,7 @@ def partial_kernel(
     do_not_specialize_on_alignment=["x_ptr", "weight_ptr", "bias_ptr", "out_ptr"],
 )  # fmt: skip
 def finish_kernel(
-    sums_ptr, factor_ptr, shift_ptr, limit_ptr, magnitude, columns, rows, group_rows,
+    sums_ptr, start_ptr, factor_ptr, limit_ptr, magnitude, columns, rows, group_rows,
     x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
     M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
     stride_xn, stride_xc, stride_xh, stride_xw,
@@ -759,15 +811,15 @@ def finish_kernel(
             for split in tl.static_range(SPLITS):
                 value += tl.load(sums + tl.full([], split, tl.int64) * M * columns, mask=mask, other=0.0)
             exists = (column < columns) & (column % group_rows < group_channels)
+            start = tl.load(start_ptr + column, mask=exists, other=0.0)
             factor = tl.load(factor_ptr + column, mask=exists, other=0.0)
-            shift = tl.load(shift_ptr + column, mask=exists, other=0.0)
-            value = tl.where(exists[None, :], value * factor[None, :] + shift[None, :], float("inf"))
+            value = tl.where(exists[None, :], (value + start[None, :]) * factor[None, :], float("inf"))
         best = smaller_or_nan(best, tl.reduce(value, 1, smaller_or_nan))
-    result = best * magnitude
+    limit = 0.0
     if X_FACTOR != 1:
         row = tl.arange(0, ROWS)
         limit = tl.max(tl.load(limit_ptr + row, mask=row < rows, other=0.0), 0)
-        result = tl.where(tl.abs(best) >= limit, result, float("nan"))
+    result = vouched(best, limit, X_FACTOR) * magnitude
     tl.store(out_ptr + own, result.to(out_ptr.dtype.element_ty), mask=mask_own)
     if X_FACTOR != 1:  # noqa: SIM102 - decided when this is compiled, the other one when it runs
         if tl.max(((result != result) & mask_own).to(tl.int32), 0) != 0:
@@ -790,19 +842,20 @@ def named_configs() -> dict[str, dict[str, int]]:
     tl.dot wants at least 16 in each dimension. float64 launches with smaller tiles than named here: see `tiles_for`.
     Those called strip, ring and split are the fast path's, and mean "medium" where it does not take a call.
     """
+    large, tiny = {"BLOCK_N": 128, "BLOCK_K": 64}, {"num_warps": 4, "num_stages": 2}
     return {
         "small": {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
         "tiny": {"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
         "medium": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 32, "num_warps": 4, "num_stages": 3},
         "large": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3},
-        "strip": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
-        "large strip": {"BLOCK_M": 256, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 4},
-        "ring": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
+        "strip": {**large, "BLOCK_M": 128, "BIAS_FIRST": False, "num_warps": 4, "num_stages": 3},
+        "large strip": {**large, "BLOCK_M": 256, "BIAS_FIRST": True, "num_warps": 8, "num_stages": 4},
+        "ring": {**large, "BLOCK_M": 128, "BIAS_FIRST": True, "num_warps": 4, "num_stages": 3},
         "split": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
-        "large split": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 64, "num_warps": 8, "num_stages": 3},
-        "tiny strip": {"BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
-        "tiny ring": {"BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32, "num_warps": 4, "num_stages": 2},
-        "tiny split": {"BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16, "num_warps": 4, "num_stages": 2},
+        "large split": {**large, "BLOCK_M": 128, "num_warps": 8, "num_stages": 3},
+        "tiny strip": {**tiny, "BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "BIAS_FIRST": False},
+        "tiny ring": {**tiny, "BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32, "BIAS_FIRST": True},
+        "tiny split": {**tiny, "BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16},
     }
 
 
@@ -1050,6 +1103,15 @@ def lies_well(x: torch.Tensor, layout: dict[str, int]) -> bool:
     return layout["x_factor"] == 1 and x.stride(1) == 1 and whole and not any(steps)
 
 
+def has_one_factor(x: torch.Tensor, weight: torch.Tensor, layout: dict[str, int]) -> bool:
+    """Whether all channels are packed with one factor: 16 bits need none, and float32 the largest of all weights.
+
+    Each program that packs a channel looks for that, hidden behind the packing of x if there is enough of that.
+    """
+    together = weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last)
+    return layout["x_factor"] == 1 or (together and 4 * weight.numel() * layout["rows"] <= x.numel())
+
+
 def packed_operands(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -1058,11 +1120,12 @@ def packed_operands(
     window: dict[str, int],
     layout: dict[str, int],
     as_it_lies: bool,
+    one_factor: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
     """Launch `pack_kernel`: both operands as the fast path reads them, and what it makes results of sums with.
 
     x, unless it is read as it lies, becomes [N, groups * channels, H, W] in 16 bits, channels last in memory; gathered,
-    W is that of the output. The weight becomes [rows, KH * KW, channels]; factor, shift and limit are float32 [rows].
+    W is that of the output. The weight becomes [rows, KH * KW, channels]; start, factor and limit are float32 [rows].
     """
     half, pitch, rows, parts = (
         half_type(x.dtype),
@@ -1072,7 +1135,7 @@ def packed_operands(
     )
     taps = layout["k_tiles"] // layout["k_chunks"]
     packed_weight = weight.new_empty([rows, taps, layout["channels"]], dtype=half)
-    numbers = {name: weight.new_empty([rows], dtype=torch.float32) for name in ("factor_ptr", "shift_ptr", "limit_ptr")}
+    numbers = {name: weight.new_empty([rows], dtype=torch.float32) for name in ("start_ptr", "factor_ptr", "limit_ptr")}
     n, _, height, width = x.shape
     columns = window["OW"] if layout["gathered"] else width
     packed_x = packed_weight if as_it_lies else x.new_empty([n, height, columns, pitch], dtype=half)
@@ -1082,7 +1145,7 @@ def packed_operands(
     arguments: dict[str, object] = {
         "weight_ptr": weight, "bias_ptr": bias, "packed_weight_ptr": packed_weight, **numbers,
         "x_ptr": x, "packed_x_ptr": packed_x, "sign": -1.0 if scale < 0 else 1.0,
-        "limit": guard_limit(weight[0].numel(), parts), "rows": rows,
+        "limit": guard_limit(weight[0].numel(), parts), "elements": weight.numel(), "rows": rows,
         "group_channels": layout["group_channels"], "group_rows": rows // layout["groups"],
         "C": weight.shape[1], "KH": window["KH"], "KW": window["KW"],
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
@@ -1094,7 +1157,8 @@ def packed_operands(
         "GATHERED": layout["gathered"], "TAPS": padded_taps,
         "WEIGHT_C": min(triton.next_power_of_2(layout["channels"] // parts), max(1, 8192 // padded_taps)),
         "JOINED": x.stride(3) == 1 and x.stride(2) == width, "UNIT_C": x.stride(1) == 1,
-        "UNIT_W": x.stride(3) == 1, "BLOCK_M": 128, "BLOCK_C": layout["block_k"], "num_warps": 8,
+        "UNIT_W": x.stride(3) == 1, "BLOCK_M": 128, "BLOCK_C": layout["block_k"], "ONE_FACTOR": one_factor,
+        "num_warps": 8,
     }  # fmt: skip
     launch(pack_kernel, rows + tiles, x.device, arguments)
     ending = {**numbers, "magnitude": abs(scale), "group_channels": layout["group_channels"]}
@@ -1125,7 +1189,10 @@ def launch_strips(
     direct = lies_well(x, layout)
     plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"]
     ring = ring_wanted and plain and chunk_w > 0 and not direct
-    source, packed, ending = packed_operands(x, weight, bias, scale, window, layout, as_it_lies=ring or direct)
+    one_factor = has_one_factor(x, weight, layout)
+    source, packed, ending = packed_operands(
+        x, weight, bias, scale, window, layout, as_it_lies=ring or direct, one_factor=one_factor
+    )
 
     strips, steps = triton.cdiv(out.shape[3], tile_w), triton.cdiv(out.shape[2], tile_h)
     total = out.shape[0] * strips * steps
@@ -1148,7 +1215,7 @@ def launch_strips(
         "EVEN_N": layout["group_channels"] % block_n == 0, "RING": ring,
         "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
         "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (block_m + block_n)))),
-        "num_warps": layout["num_warps"],
+        "ONE_FACTOR": one_factor, "BIAS_FIRST": layout["BIAS_FIRST"], "num_warps": layout["num_warps"],
     }  # fmt: skip
     launch(strip_kernel, programs, x.device, arguments)
 
@@ -1166,13 +1233,15 @@ def launch_split(
 ) -> None:
     """Fill `out` by shares of the channels and of K; `mending` are the arguments of `mend_tile`."""
     left, direct = window_left(window, sides, layout), lies_well(x, layout)
-    source, packed, ending = packed_operands(x, weight, bias, scale, window, layout, as_it_lies=direct)
+    source, packed, ending = packed_operands(
+        x, weight, bias, scale, window, layout, as_it_lies=direct, one_factor=False
+    )
     positions, block_m, channel_tiles = out.numel(), layout["BLOCK_M"], layout["channel_tiles"]
     tiles = triton.cdiv(positions, block_m) * channel_tiles
     splits = split_count(residents(x.device, 4)[0], tiles, layout["k_tiles"])
     columns = channel_tiles if splits == 1 else layout["rows"]
     results = {
-        "factor_ptr": ending["factor_ptr"], "shift_ptr": ending["shift_ptr"], "WHOLE_K": splits == 1,
+        "factor_ptr": ending["factor_ptr"], "start_ptr": ending["start_ptr"], "WHOLE_K": splits == 1,
         "sums_ptr": x.new_empty([splits, positions, columns], dtype=torch.float32),
     }  # fmt: skip
     arguments = {

@@ -73,7 +73,7 @@ def fast_builds() -> Iterator[Build]:
     for dtype, pointer in (("float32", "*fp32"), ("float16", "*fp16"), ("bfloat16", "*bf16")):
         half = "*bf16" if dtype == "bfloat16" else "*fp16"
         factor = 256 if dtype == "float32" else 1
-        numbers = dict.fromkeys(("factor_ptr", "shift_ptr", "limit_ptr", "sums_ptr"), "*fp32")
+        numbers = dict.fromkeys(("start_ptr", "factor_ptr", "limit_ptr", "sums_ptr"), "*fp32")
         types = {"weight_ptr": half, "ring_ptr": half, "packed_weight_ptr": half, "packed_x_ptr": half, **numbers}
         types |= {"out_ptr": pointer, "magnitude": "fp32", "sign": "fp32", "limit": "fp32"}
         for config in fused.fast_configs():
@@ -94,9 +94,12 @@ def fast_builds() -> Iterator[Build]:
                 "DIL_H": 1, "DIL_W": 1, "TILE_H": tile_h, "TILE_W": tile_w, "CHANNEL_TILES": 1,
                 "TILES_PER_GROUP": 1, "WINDOW_H": 2 + tile_h, "RING_W": tile_w + 2, "CHUNK_W": 16,
                 "EVEN_N": True, "RING": ring, "PADDED": False, "UNIT_W": ring, "LANE": 16 // (4 if factor > 1 else 2),
-                "X_FACTOR": factor, "STAGES": 2, "num_stages": 2,
+                "X_FACTOR": factor, "STAGES": 2, "num_stages": 2, "BIAS_FIRST": tiles["BIAS_FIRST"],
             }  # fmt: skip
-            yield f"{config} {dtype}", fused.strip_kernel, {**types, "x_ptr": pointer if ring else half}, values
+            for one_factor in (True, False) if factor > 1 else (True,):
+                name = f"{config} {dtype}{' one factor' * one_factor}"
+                given = {**types, "x_ptr": pointer if ring else half}
+                yield name, fused.strip_kernel, given, {**values, "ONE_FACTOR": one_factor}
         given = {**types, "weight_ptr": pointer, "bias_ptr": pointer, "x_ptr": pointer}
         for parts in (1, 3) if dtype == "float32" else (1,):
             for gathered in (False, True):
@@ -105,7 +108,7 @@ def fast_builds() -> Iterator[Build]:
                     "CHANNELS": block * parts, "PITCH": block * parts, "PARTS": parts, "X_FACTOR": factor,
                     "GATHERED": gathered, "TAPS": 4 if gathered else 16, "WEIGHT_C": block if gathered else 512,
                     "JOINED": True, "UNIT_C": False, "UNIT_W": True, "BLOCK_M": 128,
-                    "BLOCK_C": block, "num_warps": 8, "num_stages": 2,
+                    "BLOCK_C": block, "ONE_FACTOR": factor == 1 or not gathered, "num_warps": 8, "num_stages": 2,
                 }  # fmt: skip
                 yield f"pack {dtype} {parts}{' gathered' * gathered}", fused.pack_kernel, given, values
         for precision in ("ieee", "tf32") if dtype == "float32" else ("ieee",):
