@@ -29,7 +29,7 @@ ROUNDS = 20
 SIZE = 8192
 FLUSHED = 256 * 2**20  # bytes, several times an L2 cache
 # BLOCK_M, BLOCK_N, BLOCK_K, warps, stages; those that do not fit into 99 KB, what a program has on Ada, are left out.
-TILES = [(128, 128, 64, 4, 3)] if os.environ.get("QUICK") else [
+TILES = [
     (block_m, block_n, block_k, warps, stages)
     for block_m, block_n in ((64, 128), (128, 64), (128, 128), (128, 256), (256, 128), (256, 64))
     for block_k in (32, 64)

@@ -328,9 +328,9 @@ def pack_weight(
     """One row, an output channel of the weight, as [KH, KW, CHANNELS], with its start, factor and limit.
 
     Each group has `group_rows` of them, of which `group_channels` exist. All is negated for a negative `sign`. A
-    channel's limit is its largest weight times `limit`; for ONE_FACTOR, the largest of all `elements` of the weight,
-    which then have no gap between them. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x so that their
-    products add up.
+    channel's limit is its largest weight times `limit`; with ONE_FACTOR, that of all `elements` of the weight, which
+    then lie together. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x so
+    that their products add up.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
     exists = row % group_rows < group_channels
@@ -937,13 +937,12 @@ def chosen_config(
     scale: float,
     groups: int,
     precision: str,
+    window: dict[str, int],
     out: torch.Tensor,
 ) -> str:
     """The name of the configuration that computes a call for which the user asked for `config`.
 
     Where there are far fewer tiles of positions than programs that run at once, the channels and K are shared out, too.
-    On Hopper x is packed in a launch of its own, which is faster there; Ada has less bandwidth, and programs pack for
-    themselves.
     """
     fast = takes_strips(x, weight, scale, groups, precision, out)
     if config is not None:
@@ -956,9 +955,36 @@ def chosen_config(
     if 3 * positions < programs and takes_splits(x, weight, groups, out):
         tiles = positions * triton.cdiv(weight.shape[0], 128)
         return "large split" if 2 * tiles >= programs else "split"
-    if torch.cuda.get_device_capability(x.device)[0] < 9:
+    hopper = torch.cuda.get_device_capability(x.device)[0] >= 9
+    if suits_rings(x, weight, groups, precision, window, out, programs, hopper):
         return "ring"
-    return "large strip" if suits_large_strips(weight, groups, out, programs // 2) else "strip"
+    return "large strip" if hopper and suits_large_strips(weight, groups, out, programs // 2) else "strip"
+
+
+def suits_rings(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    groups: int,
+    precision: str,
+    window: dict[str, int],
+    out: torch.Tensor,
+    programs: int,
+    hopper: bool,
+) -> bool:
+    """Whether it takes less time if programs pack x for themselves than if that is done before, in a pass over memory.
+
+    They have to be able to, from rows of x that lie together. A program's first rows, and those of each strip, are
+    packed before it can begin, so it needs many steps. On Hopper products take so little time that only those of more
+    than 64 channels hide the packing; Ada multiplies at half the rate, and a pass over memory takes thrice the time.
+    """
+    layout = half_layout(x, weight, groups, precision, named_configs()["ring"])
+    steps = strip_steps(out, layout["BLOCK_M"]) // programs
+    return (
+        x.stride(3) == 1
+        and strip_sizes(window, layout, lies_well(x, layout), out)["CHUNK_W"] > 0
+        and steps >= (64 if hopper else 16)
+        and (layout["block_n"] > 64 or not hopper)
+    )
 
 
 def suits_large_strips(weight: torch.Tensor, groups: int, out: torch.Tensor, multiprocessors: int) -> bool:
@@ -1010,6 +1036,22 @@ def ring_chunk_width(new_rows: int, columns: int, k_chunks: int, turns: int) -> 
         if new_rows * triton.cdiv(columns, width) * k_chunks <= turns and turns >= 4:
             return width
     return 0
+
+
+def strip_sizes(window: dict[str, int], layout: dict[str, int], direct: bool, out: torch.Tensor) -> dict[str, int]:
+    """The sizes of a strip's steps and of a ring, by their names in `strip_kernel`.
+
+    CHUNK_W is 0 where programs cannot pack x themselves: it is not to be packed, which `direct` says; it has groups, or
+    three parts, or is gathered; or a step has too few turns.
+    """
+    tile_w = strip_width(layout["BLOCK_M"], *out.shape[2:])
+    tile_h = layout["BLOCK_M"] // tile_w
+    ring_w = (tile_w - 1) * window["STRIDE_W"] + (window["KW"] - 1) * window["DIL_W"] + 1
+    turns = layout["k_tiles"] * layout["channel_tiles"]
+    plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"] and not direct
+    chunk_w = ring_chunk_width(tile_h * window["STRIDE_H"], ring_w, layout["k_chunks"], turns) if plain else 0
+    window_h = (tile_h - 1) * window["STRIDE_H"] + (window["KH"] - 1) * window["DIL_H"] + 1
+    return {"TILE_H": tile_h, "TILE_W": tile_w, "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w}
 
 
 def split_count(programs: int, tiles: int, k_tiles: int) -> int:
@@ -1112,7 +1154,7 @@ def has_one_factor(x: torch.Tensor, weight: torch.Tensor, layout: dict[str, int]
     return layout["x_factor"] == 1 or (together and 4 * weight.numel() * layout["rows"] <= x.numel())
 
 
-def packed_operands(
+def packing(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -1121,11 +1163,18 @@ def packed_operands(
     layout: dict[str, int],
     as_it_lies: bool,
     one_factor: bool,
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, object]]:
-    """Launch `pack_kernel`: both operands as the fast path reads them, and what it makes results of sums with.
+) -> tuple[
+    dict[str, tuple[list[int], torch.dtype]],
+    tuple[object, ...],
+    dict[str, str],
+    list[int],
+]:
+    """How to bring both operands into the form that the fast path reads, for `run_plan`.
 
-    x, unless it is read as it lies, becomes [N, groups * channels, H, W] in 16 bits, channels last in memory; gathered,
-    W is that of the output. The weight becomes [rows, KH * KW, channels]; start, factor and limit are float32 [rows].
+    Returns the buffers; the launch of `pack_kernel`; the pointers of what is read afterwards, x and the weight with
+    what makes results of sums; and the strides of x, [N, C, H, W], as it is read. Unless that is as it lies, x becomes
+    [N, H, W, groups * channels] in 16 bits; gathered, W is that of the output. The weight becomes [rows, KH * KW,
+    channels]; start, factor and limit are float32 [rows].
     """
     half, pitch, rows, parts = (
         half_type(x.dtype),
@@ -1134,18 +1183,24 @@ def packed_operands(
         layout["parts"],
     )
     taps = layout["k_tiles"] // layout["k_chunks"]
-    packed_weight = weight.new_empty([rows, taps, layout["channels"]], dtype=half)
-    numbers = {name: weight.new_empty([rows], dtype=torch.float32) for name in ("start_ptr", "factor_ptr", "limit_ptr")}
     n, _, height, width = x.shape
     columns = window["OW"] if layout["gathered"] else width
-    packed_x = packed_weight if as_it_lies else x.new_empty([n, height, columns, pitch], dtype=half)
     blocks = triton.cdiv(height * columns, 128)
     tiles = 0 if as_it_lies else n * blocks * layout["groups"] * (layout["k_chunks"] // parts)
     padded_taps = triton.next_power_of_2(taps)
-    arguments: dict[str, object] = {
-        "weight_ptr": weight, "bias_ptr": bias, "packed_weight_ptr": packed_weight, **numbers,
-        "x_ptr": x, "packed_x_ptr": packed_x, "sign": -1.0 if scale < 0 else 1.0,
-        "limit": guard_limit(weight[0].numel(), parts), "elements": weight.numel(), "rows": rows,
+    buffers = {"packed_weight": ([rows, taps, layout["channels"]], half)}
+    buffers |= dict.fromkeys(("start", "factor", "limit"), ([rows], torch.float32))
+    if not as_it_lies:
+        buffers["packed_x"] = ([n, height, columns, pitch], half)
+    packed = {"x_ptr": "x" if as_it_lies else "packed_x", "weight_ptr": "packed_weight"}
+    numbers = {"start_ptr": "start", "factor_ptr": "factor", "limit_ptr": "limit"}
+    pointers = {
+        "weight_ptr": "weight", "bias_ptr": None if bias is None else "bias", "packed_weight_ptr": "packed_weight",
+        "x_ptr": "x", "packed_x_ptr": packed["x_ptr"], **numbers,
+    }  # fmt: skip
+    arguments = {
+        "sign": -1.0 if scale < 0 else 1.0, "limit": guard_limit(weight[0].numel(), parts),
+        "elements": weight.numel(), "rows": rows,
         "group_channels": layout["group_channels"], "group_rows": rows // layout["groups"],
         "C": weight.shape[1], "KH": window["KH"], "KW": window["KW"],
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
@@ -1160,12 +1215,11 @@ def packed_operands(
         "UNIT_W": x.stride(3) == 1, "BLOCK_M": 128, "BLOCK_C": layout["block_k"], "ONE_FACTOR": one_factor,
         "num_warps": 8,
     }  # fmt: skip
-    launch(pack_kernel, rows + tiles, x.device, arguments)
-    ending = {**numbers, "magnitude": abs(scale), "group_channels": layout["group_channels"]}
-    return x if as_it_lies else packed_x.permute(0, 3, 1, 2), packed_weight, ending
+    strides = list(x.stride()) if as_it_lies else [height * columns * pitch, 1, columns * pitch, pitch]
+    return buffers, (pack_kernel, rows + tiles, pointers, arguments), {**packed, **numbers}, strides
 
 
-def launch_strips(
+def strips_plan(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -1175,52 +1229,47 @@ def launch_strips(
     layout: dict[str, int],
     ring_wanted: bool,
     out: torch.Tensor,
-) -> None:
-    """Fill `out` by strips; for float32, with NaN where they cannot vouch for a result."""
+) -> tuple[dict[str, tuple[list[int], torch.dtype]], list[tuple[object, ...]]]:
+    """How to fill `out` by strips, for `run_plan`; for float32, with NaN where they cannot vouch for a result."""
     left = window_left(window, sides, layout)
     programs, room = residents(x.device, layout["num_warps"])
-    block_m, block_n, block_k = layout["BLOCK_M"], layout["block_n"], layout["block_k"]
-    tile_w = strip_width(block_m, *out.shape[2:])
-    tile_h = block_m // tile_w
-    window_h = (tile_h - 1) * left["STRIDE_H"] + (left["KH"] - 1) * left["DIL_H"] + 1
-    ring_w = (tile_w - 1) * left["STRIDE_W"] + (left["KW"] - 1) * left["DIL_W"] + 1
-    new_rows = tile_h * left["STRIDE_H"]
-    chunk_w = ring_chunk_width(new_rows, ring_w, layout["k_chunks"], layout["k_tiles"] * layout["channel_tiles"])
     direct = lies_well(x, layout)
-    plain = layout["parts"] == layout["groups"] == 1 and not layout["gathered"]
-    ring = ring_wanted and plain and chunk_w > 0 and not direct
+    sizes = strip_sizes(left, layout, direct, out)
+    ring = ring_wanted and sizes["CHUNK_W"] > 0
     one_factor = has_one_factor(x, weight, layout)
-    source, packed, ending = packed_operands(
+    buffers, pack, pointers, strides = packing(
         x, weight, bias, scale, window, layout, as_it_lies=ring or direct, one_factor=one_factor
     )
 
-    strips, steps = triton.cdiv(out.shape[3], tile_w), triton.cdiv(out.shape[2], tile_h)
+    strips, steps = triton.cdiv(out.shape[3], sizes["TILE_W"]), triton.cdiv(out.shape[2], sizes["TILE_H"])
     total = out.shape[0] * strips * steps
     programs = min(programs, total)
-    ring_size = programs * (window_h + 2 * new_rows) * ring_w * layout["channels"]
-    lane = 16 // source.element_size()
-    strides, columns = list(source.stride()), left["W"]
+    if ring:
+        rows = sizes["WINDOW_H"] + 2 * sizes["TILE_H"] * left["STRIDE_H"]
+        buffers["ring"] = ([programs, rows, sizes["RING_W"], layout["channels"]], half_type(x.dtype))
+    pointers = {**pointers, "ring_ptr": "ring" if ring else "packed_weight", "out_ptr": "out"}
+    lane = 16 // (x.element_size() if ring or direct else 2)
+    columns = left["W"]
     while ring and any(number % lane for number in (*strides[:3], columns)):
         lane //= 2
+    unit_w, block_n, block_k = strides[3] == 1, layout["block_n"], layout["block_k"]
     strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
     arguments = {
-        **left, **ending, "x_ptr": source, "weight_ptr": packed, "out_ptr": out,
-        "ring_ptr": x.new_empty([ring_size], dtype=packed.dtype) if ring else packed,
+        **left, "magnitude": abs(scale), "group_channels": layout["group_channels"],
         "C": x.shape[1], "W": columns // lane if ring else columns,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
         "strips": strips, "steps": steps, "total": total, "CHANNELS": layout["channels"],
-        "TILE_H": tile_h, "TILE_W": tile_w, "BLOCK_N": block_n, "BLOCK_K": block_k,
-        "WINDOW_H": window_h, "RING_W": ring_w, "CHUNK_W": chunk_w or 16,
+        **sizes, "CHUNK_W": sizes["CHUNK_W"] or 16, "BLOCK_N": block_n, "BLOCK_K": block_k,
         "CHANNEL_TILES": layout["channel_tiles"], "TILES_PER_GROUP": layout["tiles_per_group"],
         "EVEN_N": layout["group_channels"] % block_n == 0, "RING": ring,
-        "UNIT_W": source.stride(3) == 1, "LANE": lane, "X_FACTOR": layout["x_factor"],
-        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (block_m + block_n)))),
+        "UNIT_W": unit_w, "LANE": lane, "X_FACTOR": layout["x_factor"],
+        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),
         "ONE_FACTOR": one_factor, "BIAS_FIRST": layout["BIAS_FIRST"], "num_warps": layout["num_warps"],
     }  # fmt: skip
-    launch(strip_kernel, programs, x.device, arguments)
+    return buffers, [pack, (strip_kernel, programs, pointers, arguments)]
 
 
-def launch_split(
+def split_plan(
     x: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -1228,42 +1277,46 @@ def launch_split(
     window: dict[str, int],
     sides: list[int],
     layout: dict[str, int],
-    mending: dict[str, object],
+    mending: tuple[dict[str, str | None], dict[str, object]],
     out: torch.Tensor,
-) -> None:
-    """Fill `out` by shares of the channels and of K; `mending` are the arguments of `mend_tile`."""
+) -> tuple[dict[str, tuple[list[int], torch.dtype]], list[tuple[object, ...]]]:
+    """How to fill `out` by shares of the channels and of K, for `run_plan`.
+
+    `mending` are the pointers and other arguments of `mend_tile`.
+    """
     left, direct = window_left(window, sides, layout), lies_well(x, layout)
-    source, packed, ending = packed_operands(
+    buffers, pack, pointers, strides = packing(
         x, weight, bias, scale, window, layout, as_it_lies=direct, one_factor=False
     )
     positions, block_m, channel_tiles = out.numel(), layout["BLOCK_M"], layout["channel_tiles"]
     tiles = triton.cdiv(positions, block_m) * channel_tiles
     splits = split_count(residents(x.device, 4)[0], tiles, layout["k_tiles"])
     columns = channel_tiles if splits == 1 else layout["rows"]
-    results = {
-        "factor_ptr": ending["factor_ptr"], "start_ptr": ending["start_ptr"], "WHOLE_K": splits == 1,
-        "sums_ptr": x.new_empty([splits, positions, columns], dtype=torch.float32),
-    }  # fmt: skip
+    buffers["sums"] = ([splits, positions, columns], torch.float32)
     arguments = {
-        **results, "x_ptr": source, "weight_ptr": packed, "M": positions, "H": left["H"], "W": left["W"],
+        "M": positions, "H": left["H"], "W": left["W"],
         "OH": left["OH"], "OW": left["OW"], "KW": left["KW"], "k_tiles": layout["k_tiles"],
         "k_chunks": layout["k_chunks"], "channel_tiles": channel_tiles, "tiles_per_group": layout["tiles_per_group"],
         "group_channels": layout["group_channels"], "splits": splits, "rows": layout["rows"],
-        "stride_xn": source.stride(0) // 8, "stride_xh": source.stride(2) // 8, "stride_xw": source.stride(3) // 8,
+        "stride_xn": strides[0] // 8, "stride_xh": strides[2] // 8, "stride_xw": strides[3] // 8,
         "stride_h": left["STRIDE_H"], "stride_w": left["STRIDE_W"], "pad_h": left["PAD_H"], "pad_w": left["PAD_W"],
         "dil_h": left["DIL_H"], "dil_w": left["DIL_W"], "BLOCK_M": block_m, "BLOCK_N": layout["block_n"],
-        "BLOCK_K": layout["block_k"], "PADDED": left["PADDED"], "LANE": 8,
+        "BLOCK_K": layout["block_k"], "PADDED": left["PADDED"], "LANE": 8, "WHOLE_K": splits == 1,
         "num_warps": layout["num_warps"], "num_stages": layout["num_stages"],
     }  # fmt: skip
-    launch(partial_kernel, tiles * splits, x.device, arguments)
+    limit = {"limit_ptr": pointers.pop("limit_ptr")}
+    partial = (partial_kernel, tiles * splits, {**pointers, "sums_ptr": "sums"}, arguments)
     own_n = min(1024, triton.next_power_of_2(columns))
     own_m = max(1, 512 // own_n)
-    arguments = {
-        **mending, **ending, **results, "columns": columns, "rows": layout["rows"],
-        "group_rows": layout["rows"] // layout["groups"], "OWN_M": own_m, "OWN_N": own_n,
-        "ROWS": triton.next_power_of_2(layout["rows"]), "SPLITS": splits, "X_FACTOR": layout["x_factor"],
+    finishing = {
+        **mending[1], "magnitude": abs(scale), "group_channels": layout["group_channels"], "columns": columns,
+        "rows": layout["rows"], "group_rows": layout["rows"] // layout["groups"], "OWN_M": own_m, "OWN_N": own_n,
+        "ROWS": triton.next_power_of_2(layout["rows"]), "SPLITS": splits, "WHOLE_K": splits == 1,
+        "X_FACTOR": layout["x_factor"],
     }  # fmt: skip
-    launch(finish_kernel, triton.cdiv(positions, own_m), x.device, arguments)
+    # The tensors of the call itself for mending, what was packed for the rest.
+    named = {**pointers, **limit, "sums_ptr": "sums", **mending[0]}
+    return buffers, [pack, partial, (finish_kernel, triton.cdiv(positions, own_m), named, finishing)]
 
 
 def tiles_for(config: dict[str, int], dtype: torch.dtype, precision: str, channels: int) -> dict[str, int]:
@@ -1495,7 +1548,7 @@ def conv_arguments(
     tiles: dict[str, int],
     stored: int,
 ) -> dict[str, object]:
-    """Every argument of a convolution kernel but the tensor that it writes, which has `stored` elements."""
+    """Every argument of a convolution kernel but the tensors; that which it writes has `stored` elements."""
     n, c_in, height, width = x.shape
     c_out, channels, kernel_h, kernel_w = weight.shape
     out_h, out_w = output_size(x, weight, stride, sides, dilation)
@@ -1512,7 +1565,6 @@ def conv_arguments(
     scale_high, scale_mid, scale_low = float64_bits(float(scale))
     counts = [stored, positions, c_in, c_out, channels * kernel_h * kernel_w, *padded]
     return {
-        "x_ptr": x, "weight_ptr": weight, "bias_ptr": bias,
         "scale_high": scale_high, "scale_mid": scale_mid, "scale_low": scale_low,
         "M": positions, "C": channels, "H": height, "W": width, "OH": out_h, "OW": out_w,
         "KH": kernel_h, "KW": kernel_w,
@@ -1528,17 +1580,121 @@ def conv_arguments(
     }  # fmt: skip
 
 
-def launch(kernel, programs: int, device: torch.device, arguments: dict[str, object]) -> None:
-    """Start `programs` programs of `kernel`; torch.compile sees the launch through wrap_triton."""
+def launch(kernel, programs: int, device: torch.device, arguments: dict[str, object]):
+    """Start `programs` programs of `kernel`; torch.compile sees the launch through wrap_triton.
+
+    Returns what Triton compiled, if it did.
+    """
     if programs >= 2**31:
         raise RuntimeError(f"{programs} programs are more than one launch can have: take larger tiles")
     if not isinstance(kernel, triton.JITFunction):  # the interpreter's, which wrap_triton does not know everywhere
-        kernel[(programs,)](**arguments)
-        return
+        return kernel[(programs,)](**arguments)
     if device.type == "cpu":
         raise RuntimeError("x.device=cpu needs Triton's interpreter: set TRITON_INTERPRET=1 before triton is imported")
     with torch.cuda.device(device):
-        torch.library.wrap_triton(kernel)[(programs,)](**arguments)
+        return torch.library.wrap_triton(kernel)[(programs,)](**arguments)
+
+
+def is_plain(*tensors: torch.Tensor | None) -> bool:
+    """Whether the tensors, where there are any, hold numbers: those with which torch.compile traces do not."""
+    return all(type(tensor) in (torch.Tensor, nn.Parameter) for tensor in tensors if tensor is not None)
+
+
+def remembered(planner):
+    """Decorator: plan each kind of call once. What a plan depends on is what the key is made of, and the card."""
+    known: dict[object, object] = {}
+
+    def recall(x, weight, bias, scale, stride, sides, dilation, groups, precision, config, out):
+        arguments = (x, weight, bias, scale, stride, sides, dilation, groups, precision, config, out)
+        if not is_plain(x, weight, bias):
+            return planner(*arguments)
+        key = (
+            x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16, weight.shape, weight.stride(),
+            None if bias is None else bias.stride(), scale.hex(), *stride, *sides, *dilation, groups, precision, config,
+        )  # fmt: skip
+        plan = known.get(key)
+        if plan is None:
+            if len(known) >= 1024:  # Shapes may never come again.
+                known.clear()
+            plan = known[key] = planner(*arguments)
+        return plan
+
+    return recall
+
+
+@remembered
+def plan_of(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    stride: list[int],
+    sides: list[int],
+    dilation: list[int],
+    groups: int,
+    precision: str,
+    config: str | None,
+    out: torch.Tensor,
+) -> tuple[
+    dict[str, tuple[list[int], torch.dtype]],
+    list[tuple[object, ...]],
+    list[tuple[object, ...]],
+]:
+    """What computes a call, for `run_plan`: buffers, launches, and an empty list for what compiling them gives.
+
+    A buffer is (shape, dtype); a launch is (kernel, programs, pointers, other arguments), and pointers are names of
+    buffers, or of the call's tensors: x, weight, bias, out. Of the tensors no more is used than how they lie.
+    """
+    window = window_of(x, weight, stride, sides, dilation, out)
+    name = chosen_config(config, x, weight, scale, groups, precision, window, out)
+    tiles = named_configs()[name]
+    fast, strips = name in fast_configs(), "strip" in name or "ring" in name
+    general = tiles_for(mend_tiles() if fast else tiles, x.dtype, precision, weight.shape[1])
+    arguments = conv_arguments(
+        x, weight, bias, scale, stride, sides, dilation, groups, precision, general, stored=out.numel()
+    )
+    pointers = {"x_ptr": "x", "weight_ptr": "weight", "bias_ptr": None if bias is None else "bias", "out_ptr": "out"}
+    if not fast:
+        programs = triton.cdiv(out.numel(), general["BLOCK_M"])
+        return {}, [(conv_scale_min_kernel, programs, pointers, arguments)], []
+    layout = half_layout(x, weight, groups, precision, tiles)
+    if not strips:
+        return *split_plan(x, weight, bias, scale, window, sides, layout, (pointers, arguments), out), []
+    buffers, launches = strips_plan(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
+    if x.dtype == torch.float32:
+        programs, _ = residents(x.device, 4)
+        launches.append((mend_kernel, programs, pointers, {**arguments, "SPANS": 128, "SPAN": 64}))
+    return buffers, launches, []
+
+
+def run_plan(plan, x, weight, bias, out):
+    """Fill `out` as `plan_of` says.
+
+    The first time Triton finds, or compiles, what belongs to the arguments, and takes longer to look at them than a
+    small launch lasts. The next times that is at hand, and nothing differs but the pointers.
+    """
+    buffers, launches, compiled = plan
+    tensors = {"x": x, "weight": weight, "bias": bias, "out": out}
+    tensors |= {name: x.new_empty(shape, dtype=dtype) for name, (shape, dtype) in buffers.items()}
+    if compiled:
+        with torch.cuda.device(x.device):
+            for ready, grid, values, places in compiled:
+                arguments = list(values)
+                for place, source in places:
+                    arguments[place] = tensors[source]
+                ready[grid](*arguments)
+        return
+    found = []
+    for kernel, programs, pointers, others in launches:
+        bound = {**others, **{name: tensors.get(source) for name, source in pointers.items()}}
+        ready = launch(kernel, programs, x.device, bound)
+        if isinstance(ready, triton.compiler.CompiledKernel):
+            names = kernel.arg_names
+            values = [None if name in pointers else bound[name] for name in names]
+            places = [(names.index(name), source) for name, source in pointers.items() if source is not None]
+            found.append((ready, (programs, 1, 1), values, places))
+    if is_plain(x, weight, bias) and len(found) == len(launches):
+        compiled.extend(found)
 
 
 def save_inputs(ctx, inputs, output) -> None:
@@ -1622,29 +1778,8 @@ def conv_scale_min_operator(
     if out.numel() == 0:
         return out
     product = resolved_precision(precision, x)
-    name = chosen_config(config, x, weight, scale, groups, product, out)
-    fast, tiles = name in fast_configs(), named_configs()[name]
-    strips = fast and "split" not in name
-    if fast:
-        layout = half_layout(x, weight, groups, product, tiles)
-        window = window_of(x, weight, stride, sides, dilation, out)
-        tiles = mend_tiles()
-    if strips:
-        launch_strips(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
-        if x.dtype != torch.float32:
-            return out
-    tiles = tiles_for(tiles, x.dtype, product, weight.shape[1])
-    arguments = conv_arguments(
-        x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=out.numel()
-    )
-    arguments["out_ptr"] = out
-    if strips:
-        programs, _ = residents(x.device, 4)
-        launch(mend_kernel, programs, x.device, {**arguments, "SPANS": 32, "SPAN": 64})
-    elif fast:
-        launch_split(x, weight, bias, scale, window, sides, layout, arguments, out)
-    else:
-        launch(conv_scale_min_kernel, triton.cdiv(out.numel(), tiles["BLOCK_M"]), x.device, arguments)
+    plan = plan_of(x, weight, bias, scale, stride, sides, dilation, groups, product, config, out)
+    run_plan(plan, x, weight, bias, out)
     return out
 
 
