@@ -973,17 +973,22 @@ def suits_rings(
 ) -> bool:
     """Whether it takes less time if programs pack x for themselves than if that is done before, in a pass over memory.
 
-    They have to be able to, from rows of x that lie together. A program's first rows, and those of each strip, are
-    packed before it can begin, so it needs many steps. On Hopper products take so little time that only those of more
-    than 64 channels hide the packing; Ada multiplies at half the rate, and a pass over memory takes thrice the time.
+    Measured where that is so: on strips of one row, with 64 channels at once, loaded 16 bytes at a time. A program's
+    first rows, and those of each strip, are packed before it can begin, so it needs many steps; fewer on Ada, whose
+    tensor cores take twice the clocks and whose memory thrice the time. On Hopper a step of many turns takes longer
+    here than in a large strip by more than its share of that pass.
     """
-    layout = half_layout(x, weight, groups, precision, named_configs()["ring"])
-    steps = strip_steps(out, layout["BLOCK_M"]) // programs
+    layout, lane = half_layout(x, weight, groups, precision, named_configs()["ring"]), 16 // x.element_size()
+    sizes = strip_sizes(window, layout, lies_well(x, layout), out)
     return (
-        x.stride(3) == 1
-        and strip_sizes(window, layout, lies_well(x, layout), out)["CHUNK_W"] > 0
-        and steps >= (64 if hopper else 16)
-        and (layout["block_n"] > 64 or not hopper)
+        sizes["CHUNK_W"] > 0
+        and sizes["TILE_H"] == 1
+        and layout["k_chunks"] == 1
+        and layout["block_k"] == 64
+        and (layout["k_tiles"] * layout["channel_tiles"] <= 12 or not hopper)
+        and x.stride(3) == 1
+        and not any(number % lane for number in (*x.stride()[:3], x.shape[3], window["PAD_W"]))
+        and strip_steps(out, layout["BLOCK_M"]) >= (64 if hopper else 16) * programs
     )
 
 
