@@ -262,14 +262,16 @@ def mend_kernel(
         if tl.max(tl.max((found != found).to(tl.int32), 1), 0) != 0:
             for part in range(SPANS * PARTS):
                 span = (tl.full([], turn, index) * SPANS + part // PARTS) * tl.num_programs(0) + tl.program_id(0)
-                mend_tile(
-                    x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
-                    span * SPAN + (part % PARTS) * BLOCK_M + tl.arange(0, BLOCK_M),
-                    M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
-                    stride_xn, stride_xc, stride_xh, stride_xw, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
-                    stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-                    BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
-                )  # fmt: skip
+                if span * SPAN < M:
+                    mend_tile(
+                        x_ptr, weight_ptr, bias_ptr, out_ptr, scale_high, scale_mid, scale_low,
+                        span * SPAN + (part % PARTS) * BLOCK_M + tl.arange(0, BLOCK_M),
+                        M, C, H, W, OH, OW, KH, KW, group_channels, tiles_per_group, channel_tiles, k_tiles,
+                        stride_xn, stride_xc, stride_xh, stride_xw,
+                        stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
+                        stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
+                        BLOCK_M, BLOCK_N, BLOCK_K, ONE_TAP, PADDED, PRECISION, INDEX_64,
+                    )  # fmt: skip
 
 
 @triton.jit

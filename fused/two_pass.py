@@ -138,7 +138,8 @@ def two_pass_operator(
     arguments = conv_arguments(
         x, weight, bias, scale, stride, sides, dilation, groups, product, tiles, stored=mid.numel()
     )
-    launch_conv({**arguments, "x_ptr": x, "weight_ptr": weight, "bias_ptr": bias}, mid)
+    arguments |= {"x_ptr": x, "weight_ptr": weight, "bias_ptr": bias}
+    launch_conv(arguments, mid)
     launch_min(mid, out)
     return out
 

@@ -24,19 +24,11 @@ from fuzz.report.mutants import mutants_text
 
 # What the fast path alone runs: too many of its mutants are told by one case in hundreds to be held to so few here.
 FAST_PATH = {
-    *("strip_kernel", "ring_load", "ring_store", "partial_kernel", "finish_kernel", "mend_kernel", "mend_tile"),
-    *("pack_kernel", "pack_weight", "weight_channels", "pack_input", "half_or_nan", "rest_of_half", "smaller_or_nan"),
-    *(
-        "launch_strips",
-        "launch_split",
-        "half_layout",
-        "packed_operands",
-        "lies_well",
-        "half_type",
-        "window_of",
-        "window_left",
-    ),
-    *("guard_limit", "fast_configs", "gathers", "packed_bounds", "ring_chunk_width", "split_count", "strip_block_k"),
+    *("strip_kernel", "strip_store", "ring_load", "ring_store", "partial_kernel", "finish_kernel", "vouched"),
+    *("pack_kernel", "pack_weight", "largest_bits", "weight_channels", "pack_input", "half_or_nan", "rest_of_half"),
+    *("mend_kernel", "mend_tile", "smaller_or_nan", "packing", "strips_plan", "split_plan", "strip_sizes"),
+    *("half_layout", "half_type", "has_one_factor", "lies_well", "window_of", "window_left", "strip_block_k"),
+    *("guard_limit", "fast_configs", "gathers", "packed_bounds", "ring_chunk_width", "split_count"),
 }
 CORPUS = [Case(), Case(n=2, c_in=3, h=5, w=6, c_out=4, kh=3, kw=3, bias=True, values="gaussian", scale=-2.0)]
 
