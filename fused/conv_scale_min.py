@@ -1670,7 +1670,8 @@ def plan_of(
     buffers, launches = strips_plan(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
     if x.dtype == torch.float32:
         programs, _ = residents(x.device, 4)
-        launches.append((mend_kernel, programs, pointers, {**arguments, "SPANS": 128, "SPAN": 64}))
+        spans = min(128, max(8, triton.next_power_of_2(triton.cdiv(out.numel(), 64 * programs))))
+        launches.append((mend_kernel, programs, pointers, {**arguments, "SPANS": spans, "SPAN": 64}))
     return buffers, launches, []
 
 

@@ -45,7 +45,21 @@ Family = Literal[
 ]
 
 # What came before the call that is judged, in the same process and on the same module (`fuzz.earlier`).
-Earlier = Literal["same", "contents", "layout", "larger", "smaller", "scale", "bias", "dtype", "c_in", "c_out"]
+Earlier = Literal[
+    "same",
+    "contents",
+    "layout",
+    "weight layout",
+    "bias layout",
+    "larger",
+    "smaller",
+    "scale",
+    "bias",
+    "argument",
+    "dtype",
+    "c_in",
+    "c_out",
+]
 # A second call whose result follows from that of the first (`fuzz.relations`).
 Relation = Literal[
     "repeat",

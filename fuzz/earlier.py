@@ -13,13 +13,13 @@ import msgspec
 
 from fuzz.abilities import Abilities
 from fuzz.case import Case, Earlier
-from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, CaseError
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, CaseError, Layout
 from fuzz.session import Outcome, Session
 from fuzz.target import Call
 from fuzz.tensors import Numbers, Operands, numbers_of
 
 # What a module is constructed with.
-_CONSTRUCTION: Final[tuple[Earlier, ...]] = ("scale", "dtype", "c_in", "c_out")
+_CONSTRUCTION: Final[tuple[Earlier, ...]] = ("scale", "argument", "dtype", "c_in", "c_out")
 # Whole tiles: what is tuned for them may leave its masks out.
 _WHOLE: Final = (32, 64)
 
@@ -91,6 +91,29 @@ def _layout(case: Case, abilities: Abilities) -> dict[str, Any]:
     return {"x_layout": CHANNELS_LAST if case.x_layout == CONTIGUOUS else CONTIGUOUS}
 
 
+def _weight_layout(case: Case, abilities: Abilities) -> dict[str, Any]:
+    if abilities.kind == "module":
+        return {}
+    return {"weight_layout": CHANNELS_LAST if case.weight_layout == CONTIGUOUS else CONTIGUOUS}
+
+
+def _bias_layout(case: Case, abilities: Abilities) -> dict[str, Any]:
+    if abilities.kind == "module" or not case.bias:
+        return {}
+    return {"bias_layout": Layout(step=(2,)) if case.bias_layout == CONTIGUOUS else CONTIGUOUS}
+
+
+def _argument(case: Case, abilities: Abilities) -> dict[str, Any]:
+    """One of the arguments that are no tensors and change nothing about those."""
+    others: list[dict[str, Any]] = []
+    if abilities.convolution_options and not case.same:
+        others += [{name: tuple(n % 2 + 1 for n in getattr(case, name))} for name in ("stride", "dilation", "padding")]
+    if abilities.precision and case.dtype == "float32":
+        others.append({"precision": "ieee" if case.precision == "tf32" else "tf32"})
+    others += [{"config": name} for name in abilities.configs if name != case.config][:1]
+    return others[case.seed % len(others)] if others else {}
+
+
 def _larger(case: Case, abilities: Abilities) -> dict[str, Any]:
     return {"n": case.n + 1, "h": case.h + 1, "w": case.w + 1}
 
@@ -128,10 +151,13 @@ def _other_channels(channels: int, case: Case) -> int:
 
 _CHANGES: Final[dict[str, Callable[[Case, Abilities], dict[str, Any]]]] = {
     "layout": _layout,
+    "weight layout": _weight_layout,
+    "bias layout": _bias_layout,
     "larger": _larger,
     "smaller": _smaller,
     "scale": _scale,
     "bias": _bias,
+    "argument": _argument,
     "dtype": _dtype,
     "c_in": _c_in,
     "c_out": _c_out,

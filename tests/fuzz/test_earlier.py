@@ -86,6 +86,42 @@ def uses_the_first_workspace() -> Target:
     return target(bind)
 
 
+def reads_by_the_first_strides(place: int) -> Callable[[], Target]:
+    """A candidate that remembers how an operand lies by its shape; `place` is that operand's among x, weight, bias."""
+
+    def candidate() -> Target:
+        kept: dict[torch.Size, tuple[int, ...]] = {}
+
+        def bind(case: Case) -> Call:
+            def call(*operands: torch.Tensor | None) -> torch.Tensor:
+                read = list(operands)
+                operand = read[place]
+                if operand is not None:
+                    steps = kept.setdefault(operand.shape, operand.stride())
+                    read[place] = operand.as_strided(operand.shape, steps)
+                return convolve(case, *read)
+
+            return call
+
+        return target(bind)
+
+    return candidate
+
+
+def convolves_as_at_first() -> Target:
+    """Remembers stride, padding and dilation by the shapes of the operands."""
+    kept: dict[Any, Any] = {}
+
+    def bind(case: Case) -> Call:
+        def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            options = kept.setdefault((x.shape, weight.shape), (case.stride, case.padding, case.dilation))
+            return (torch.nn.functional.conv2d(x, weight, bias, *options) * case.scale).amin(dim=1, keepdim=True)
+
+        return call
+
+    return Target("candidate", msgspec.structs.replace(EVERY_DTYPE, convolution_options=True), bind)
+
+
 STALE: dict[str, tuple[Earlier, Callable[[], Target]]] = {
     "weight by address": (
         "contents",
@@ -98,6 +134,10 @@ STALE: dict[str, tuple[Earlier, Callable[[], Target]]] = {
     ),
     "scale": ("scale", keeps(lambda case, x, w, b: {"scale": case.scale}, lambda case, x, w, b: w.shape)),
     "bias": ("bias", keeps(lambda case, x, w, b: {"bias": None} if b is None else {}, lambda case, x, w, b: w.shape)),
+    "strides of x": ("layout", reads_by_the_first_strides(0)),
+    "strides of the weight": ("weight layout", reads_by_the_first_strides(1)),
+    "strides of the bias": ("bias layout", reads_by_the_first_strides(2)),
+    "convolution": ("argument", convolves_as_at_first),
     "output buffer": ("contents", returns_the_same_buffer),
     "workspace": ("smaller", uses_the_first_workspace),
 }
