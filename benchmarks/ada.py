@@ -21,13 +21,13 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from speed import graphed, interleaved
 
 from fused.conv_scale_min import conv_scale_min
 from fuzz.circumstances import circumstances
 
 ROUNDS = 20
 SIZE = 8192
-FLUSHED = 256 * 2**20  # bytes, several times an L2 cache
 # BLOCK_M, BLOCK_N, BLOCK_K, warps, stages; those that do not fit into 99 KB, what a program has on Ada, are left out.
 TILES = [
     (block_m, block_n, block_k, warps, stages)
@@ -108,28 +108,9 @@ def convolutions() -> dict[str, Callable[[], torch.Tensor]]:
     return named
 
 
-def graphed(call: Callable[[], torch.Tensor]) -> torch.cuda.CUDAGraph:
-    """The call, which has been made before, as a CUDA graph: what the GPU does, without what Python does before."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph
-
-
 def rates(calls: dict[str, Callable[[], torch.Tensor]], operations: float) -> dict[str, float]:
     """TFLOP/s of each call at its median time, all of them in turn."""
-    flush = torch.empty(FLUSHED, dtype=torch.int8, device="cuda")
-    graphs = {name: graphed(call) for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, graph in graphs.items():
-            flush.zero_()
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            graph.replay()
-            stop.record()
-            stop.synchronize()
-            times[name].append(start.elapsed_time(stop))
+    times = interleaved({name: graphed(call, ())[0] for name, call in calls.items()}, ROUNDS)
     return {name: round(operations / statistics.median(values) / 1e9, 1) for name, values in times.items()}
 
 
@@ -141,11 +122,11 @@ def main() -> None:
     if os.environ.get("TRITON_OVERRIDE_ARCH") != "sm89":
         parser.error("set TRITON_OVERRIDE_ARCH=sm89: without it the card's own code would be timed")
     figures: dict[str, Any] = {**circumstances("cuda"), "rounds": ROUNDS}
-    # Twice each, in turn: a card that gets slower as it warms up is slower for both.
+    # Twice, in turn: a card that gets slower as it warms up does so for both.
     operations = 2.0 * 64 * 254 * 254 * 128 * 576
     plain, fused = products(), convolutions()
-    best = max((rate, name) for name, rate in rates(plain, 2.0 * SIZE**3).items())[1]
     both = {"product": rates(plain, 2.0 * SIZE**3), "fused": rates(fused, operations)}
+    best = max(both["product"], key=both["product"].__getitem__)
     again = rates({best: plain[best]}, 2.0 * SIZE**3), rates(fused, operations)
     figures |= {**both, "product_again": again[0], "fused_again": again[1]}
     figures["ratio"] = round(max(again[1].values()) / max(max(both["product"].values()), again[0][best]), 3)

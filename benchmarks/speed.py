@@ -151,6 +151,23 @@ def graphed(function: Callable[..., torch.Tensor], operands: tuple[torch.Tensor,
     return graph, out
 
 
+def interleaved(graphs: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each graph in each round: all of them in turn, with the L2 cache flushed before."""
+    flush = torch.empty(FLUSHED, dtype=torch.int8, device="cuda")
+    times: dict[str, list[float]] = {name: [] for name in graphs}
+    for round_number in range(rounds + 3):
+        for name, graph in graphs.items():
+            flush.zero_()
+            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            graph.replay()
+            stop.record()
+            stop.synchronize()
+            if round_number >= 3:
+                times[name].append(start.elapsed_time(stop))
+    return times
+
+
 def measure(workload: Workload, skipped: list[str]) -> dict[str, Any]:
     """Time all contenders on one shape, interleaved."""
     ieee = workload.precision == "ieee"
@@ -165,18 +182,7 @@ def measure(workload: Workload, skipped: list[str]) -> dict[str, Any]:
         graphs[name] = graphed(function, operands)
         graphs[name][0].replay()
         errors[name] = largest_error(graphs[name][1], workload, operands)
-    flush = torch.empty(FLUSHED, dtype=torch.int8, device="cuda")
-    times: dict[str, list[float]] = {name: [] for name in graphs}
-    for round_number in range(ROUNDS + 3):
-        for name, (graph, _) in graphs.items():
-            flush.zero_()
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            graph.replay()
-            stop.record()
-            stop.synchronize()
-            if round_number >= 3:
-                times[name].append(start.elapsed_time(stop))
+    times = interleaved({name: graph for name, (graph, _) in graphs.items()}, ROUNDS)
     after = {name: largest_error(out, workload, operands) for name, (_, out) in graphs.items()}
     medians = {name: statistics.median(values) for name, values in times.items()}
     peer = min((name for name in medians if name not in ("fused", "two-pass")), key=medians.__getitem__)

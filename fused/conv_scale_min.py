@@ -1670,7 +1670,7 @@ def plan_of(
     buffers, launches = strips_plan(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
     if x.dtype == torch.float32:
         programs, _ = residents(x.device, 4)
-        spans = min(128, max(8, triton.next_power_of_2(triton.cdiv(out.numel(), 64 * programs))))
+        spans = next((size for size in (8, 32) if out.numel() <= size * 64 * programs), 128)
         launches.append((mend_kernel, programs, pointers, {**arguments, "SPANS": spans, "SPAN": 64}))
     return buffers, launches, []
 

@@ -1,0 +1,74 @@
+"""What a call needs is planned once for each kind of call: of one kind are calls that may share launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+from fused.conv_scale_min import empty_output, named_configs, plan_of
+
+GEOMETRY: dict[str, Any] = {"stride": [1, 1], "sides": [1, 1, 1, 1], "dilation": [1, 1]}
+REST: dict[str, Any] = {"scale": 2.0, "groups": 1, "precision": "tf32", "config": "tiny strip"}
+
+
+def operands() -> dict[str, torch.Tensor]:
+    return {"x": torch.zeros(2, 4, 8, 8), "weight": torch.zeros(6, 4, 3, 3), "bias": torch.zeros(6)}
+
+
+def plan(changes: dict[str, Any]) -> object:
+    arguments = {**operands(), **GEOMETRY, **REST, **changes}
+    shape = [arguments[name] for name in ("x", "weight", "bias", "scale", "stride", "sides", "dilation")]
+    out = empty_output(*shape)
+    return plan_of(*shape, arguments["groups"], arguments["precision"], arguments["config"], out)
+
+
+OTHER: dict[str, Callable[[], dict[str, Any]]] = {
+    "larger x": lambda: {"x": torch.zeros(2, 4, 8, 9)},
+    "layout of x": lambda: {"x": operands()["x"].contiguous(memory_format=torch.channels_last)},
+    "alignment of x": lambda: {"x": torch.zeros(2 * 4 * 8 * 8 + 1)[1:].view(2, 4, 8, 8)},
+    "layout of the weight": lambda: {"weight": operands()["weight"].contiguous(memory_format=torch.channels_last)},
+    "layout of the bias": lambda: {"bias": torch.zeros(12)[::2]},
+    "no bias": lambda: {"bias": None},
+    "dtype": lambda: {name: tensor.half() for name, tensor in operands().items()},
+    "groups": lambda: {"groups": 2, "weight": torch.zeros(6, 2, 3, 3)},
+    "scale": lambda: {"scale": 3.0},
+    "sign of a scale of 0": lambda: {"scale": -0.0},
+    "stride": lambda: {"stride": [1, 2]},
+    "padding": lambda: {"sides": [1, 2, 1, 2]},
+    "dilation": lambda: {"dilation": [2, 1]},
+    "precision": lambda: {"precision": "ieee"},
+    "config": lambda: {"config": "tiny ring"},
+    "config by the rule": lambda: {"config": None},
+}
+
+
+def test_calls_of_one_kind_share_a_plan() -> None:
+    assert plan({}) is plan({}), "the same call is planned anew: its key holds something that differs between calls"
+    assert plan({"scale": float("nan")}) is plan({"scale": float("nan")}), "NaN differs from itself in the key"
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_what_differs_has_another_plan(name: str) -> None:
+    usual = {"scale": 0.0} if name == "sign of a scale of 0" else {}
+    assert plan(OTHER[name]()) is not plan(usual), f"a call with another {name} gets a stale plan: add it to the key"
+
+
+@pytest.mark.parametrize("config", [None, *named_configs()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_sizes_may_be_symbolic(config: str | None, dtype: torch.dtype) -> None:
+    """As under torch.compile(dynamic=True), which traces the launches."""
+    mode = FakeTensorMode(shape_env=ShapeEnv())
+    symbolic = {
+        name: mode.from_tensor(
+            tensor.to(dtype), symbolic_context=StatelessSymbolicContext([DimDynamic.DYNAMIC] * tensor.dim())
+        )
+        for name, tensor in operands().items()
+    }
+    with mode:
+        _, launches, _ = plan({**symbolic, "config": config})  # type: ignore[misc]
+    assert launches
