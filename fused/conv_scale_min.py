@@ -717,6 +717,74 @@ def strip_kernel(
 
 @triton.jit(
     do_not_specialize=[
+        "magnitude", "pixels", "H", "W", "OH", "OW", "stride_xw", "stretch", "apart", "tiles", "total",
+        "group_channels",
+    ],
+)  # fmt: skip
+def flat_kernel(
+    x_ptr, weight_ptr, start_ptr, factor_ptr, limit_ptr, out_ptr, magnitude, pixels, H, W, OH, OW, stride_xw,
+    stretch, apart, tiles, total, group_channels,
+    PITCH: tl.constexpr, CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
+    DIL_H: tl.constexpr, DIL_W: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    CHANNEL_TILES: tl.constexpr, TILES_PER_GROUP: tl.constexpr, EVEN_N: tl.constexpr, X_FACTOR: tl.constexpr,
+    ONE_FACTOR: tl.constexpr, STAGES: tl.constexpr,
+):  # fmt: skip
+    """One program: every so many of all tiles of pixels, a window of stride 1 beginning at each pixel.
+
+    All `pixels` of x lie in one row, `stride_xw` apart, so that one tap of a tile is a rectangle of memory. Stretches
+    of `stretch` pixels, `tiles` to each, begin `apart` pixels from each other. Where a window would reach past the end
+    of a row or an image, what is computed is not stored. Warps of their own load both operands, as Triton arranges for
+    loads by descriptors in a loop that is to be specialized, and the others never wait for an address.
+    """
+    K_CHUNKS: tl.constexpr = CHANNELS // BLOCK_K
+    K_TILES: tl.constexpr = KH * KW * K_CHUNKS
+    x = tl.make_tensor_descriptor(x_ptr, [pixels, PITCH], [stride_xw, 1], [BLOCK_M, BLOCK_K])
+    weight = tl.make_tensor_descriptor(
+        weight_ptr, [CHANNEL_TILES * BLOCK_N, K_TILES * BLOCK_K], [K_TILES * BLOCK_K, 1], [BLOCK_N, BLOCK_K]
+    )
+    offs_m = tl.arange(0, BLOCK_M)
+    offs_n = tl.arange(0, BLOCK_N)
+    limit = 0.0
+    if X_FACTOR != 1:
+        for channel_tile in range(CHANNEL_TILES):
+            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
+    start_0 = tl.load(start_ptr + offs_n)
+    factor_0 = tl.load(factor_ptr + offs_n)
+    unit = tl.load(factor_ptr) if ONE_FACTOR else 1.0
+    for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), warp_specialize=True):
+        offset = (tile % tiles) * BLOCK_M
+        pixel = (tile // tiles) * apart + offset
+        best = tl.full([BLOCK_M], float("inf"), tl.float32)
+        for channel_tile in range(CHANNEL_TILES):
+            start = start_0 if CHANNEL_TILES == 1 else tl.load(start_ptr + (channel_tile * BLOCK_N + offs_n))
+            acc = tl.broadcast_to(start[None, :], [BLOCK_M, BLOCK_N])
+            for k_tile in tl.range(0, K_TILES, num_stages=STAGES):
+                kh = k_tile // (KW * K_CHUNKS)
+                kw = (k_tile // K_CHUNKS) % KW
+                c0 = (k_tile % K_CHUNKS) * BLOCK_K
+                if TILES_PER_GROUP != CHANNEL_TILES:
+                    c0 += (channel_tile // TILES_PER_GROUP) * CHANNELS
+                x_part = x.load([pixel + (kh * DIL_H) * W + kw * DIL_W, c0])
+                weight_part = weight.load([channel_tile * BLOCK_N, k_tile * BLOCK_K])
+                acc = tl.dot(x_part, weight_part.T, acc)
+            if not ONE_FACTOR:
+                factor = factor_0 if CHANNEL_TILES == 1 else tl.load(factor_ptr + (channel_tile * BLOCK_N + offs_n))
+                acc *= factor[None, :]
+            if not EVEN_N:
+                # Zero weights give NaN where x is infinite.
+                exists = (channel_tile % TILES_PER_GROUP) * BLOCK_N + offs_n < group_channels
+                acc = tl.where(exists[None, :], acc, float("inf"))
+            best = smaller_or_nan(best, tl.reduce(acc, 1, smaller_or_nan))
+        origin = pixel + offs_m
+        image, h, w = origin // (H * W), origin // W % H, origin % W
+        value = vouched(best * unit, limit, X_FACTOR)
+        result = (value * magnitude).to(out_ptr.dtype.element_ty)
+        mask = (offset + offs_m < stretch) & (h < OH) & (w < OW)
+        tl.store(out_ptr + (image.to(tl.int64) * (OH * OW) + (h * OW + w)), result, mask=mask)
+
+
+@triton.jit(
+    do_not_specialize=[
         "M", "H", "W", "OH", "OW", "KW", "k_tiles", "k_chunks", "channel_tiles", "tiles_per_group", "group_channels",
         "splits", "rows",
         "stride_xn", "stride_xh", "stride_xw", "stride_h", "stride_w", "pad_h", "pad_w", "dil_h", "dil_w",
@@ -842,7 +910,8 @@ def named_configs() -> dict[str, dict[str, int]]:
     """The tile configurations by name, simplest first.
 
     tl.dot wants at least 16 in each dimension. float64 launches with smaller tiles than named here: see `tiles_for`.
-    Those called strip, ring and split are the fast path's, and mean "medium" where it does not take a call.
+    Those called strip, flat, ring and split are the fast path's, and mean "medium" where it does not take a call; flat
+    means strip where `takes_flat` says no.
     """
     large, tiny = {"BLOCK_N": 128, "BLOCK_K": 64}, {"num_warps": 4, "num_stages": 2}
     return {
@@ -852,10 +921,12 @@ def named_configs() -> dict[str, dict[str, int]]:
         "large": {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 32, "num_warps": 8, "num_stages": 3},
         "strip": {**large, "BLOCK_M": 128, "BIAS_FIRST": False, "num_warps": 4, "num_stages": 3},
         "large strip": {**large, "BLOCK_M": 256, "BIAS_FIRST": True, "num_warps": 8, "num_stages": 4},
+        "flat": {**large, "BLOCK_M": 256, "num_warps": 4, "num_stages": 4},
         "ring": {**large, "BLOCK_M": 128, "BIAS_FIRST": True, "num_warps": 4, "num_stages": 3},
         "split": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
         "large split": {**large, "BLOCK_M": 128, "num_warps": 8, "num_stages": 3},
         "tiny strip": {**tiny, "BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "BIAS_FIRST": False},
+        "tiny flat": {**tiny, "BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16},
         "tiny ring": {**tiny, "BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32, "BIAS_FIRST": True},
         "tiny split": {**tiny, "BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16},
     }
@@ -870,7 +941,8 @@ def config_for(positions: int, group_channels: int) -> str:
 
 def fast_configs() -> tuple[str, ...]:
     """The names of the fast path's configurations."""
-    return "strip", "large strip", "ring", "split", "large split", "tiny strip", "tiny ring", "tiny split"
+    names = "strip", "large strip", "flat", "ring", "split", "large split"
+    return *names, "tiny strip", "tiny flat", "tiny ring", "tiny split"
 
 
 def packed_bounds(weight: torch.Tensor, groups: int) -> tuple[int, int]:
@@ -949,6 +1021,8 @@ def chosen_config(
     fast = takes_strips(x, weight, scale, groups, precision, out)
     if config is not None:
         possible = fast and ("split" not in config or takes_splits(x, weight, groups, out))
+        if "flat" in config and not takes_flat(x, weight, groups, precision, window):
+            config = config.replace("flat", "strip")
         return config if possible or config not in fast_configs() else "medium"
     if not fast or x.device.type != "cuda" or not is_worth_packing(x, weight, groups, out):
         return config_for(out.numel(), weight.shape[0] // groups)
@@ -960,7 +1034,9 @@ def chosen_config(
     hopper = torch.cuda.get_device_capability(x.device)[0] >= 9
     if suits_rings(x, weight, groups, precision, window, out, programs, hopper):
         return "ring"
-    return "large strip" if hopper and suits_large_strips(weight, groups, out, programs // 2) else "strip"
+    if not hopper or not suits_large_strips(weight, groups, out, programs // 2):
+        return "strip"
+    return "flat" if takes_flat(x, weight, groups, precision, window) else "large strip"
 
 
 def suits_rings(
@@ -1009,6 +1085,43 @@ def suits_large_strips(weight: torch.Tensor, groups: int, out: torch.Tensor, mul
         and steps >= 6
         and 20 * steps <= 11 * triton.cdiv(strip_steps(out, 128), multiprocessors)
     )
+
+
+def takes_flat(x: torch.Tensor, weight: torch.Tensor, groups: int, precision: str, window: dict[str, int]) -> bool:
+    """Whether a window can begin at each pixel, over nothing but pixels, which lie in a row or are to be packed.
+
+    Descriptors want an x that is read as it lies to begin at a multiple of 16 bytes; where it will be is not known
+    while torch.compile traces. Triton gives loads to warps of their own on sm_90 only, and aborts where there is no
+    loop over K; no other versions than these were tried.
+    """
+    layout = half_layout(x, weight, groups, precision, named_configs()["flat"])
+    left = window_left(window, [0, 0, 0, 0], layout)
+    inside = all(left["O" + d] + (left["K" + d] - 1) * left["DIL_" + d] == left[d] for d in ("H", "W"))
+    placed = is_plain(x) and x.data_ptr() % 16 == 0 and lies_in_a_row(x) if lies_well(x, layout) else True
+    able = triton.__version__[:4] in ("3.6.", "3.7.") and layout["k_tiles"] > 1
+    on_card = x.device.type == "cpu" or torch.cuda.get_device_capability(x.device)[0] == 9
+    few = x.shape[0] * left["H"] * left["W"] < 2**31 - 2**24
+    return able and on_card and placed and inside and few and left["STRIDE_H"] == left["STRIDE_W"] == 1
+
+
+def lies_in_a_row(x: torch.Tensor) -> bool:
+    """Whether all pixels of x are equally far from each other in memory, across rows and images, too."""
+    n, _, height, width = x.shape
+    rows = height == 1 or x.stride(2) == width * x.stride(3)
+    return rows and (n == 1 or x.stride(0) == height * width * x.stride(3))
+
+
+def flat_tiles(images: int, left: dict[str, int], block_m: int) -> dict[str, int]:
+    """The tiles of pixels, by their names in `flat_kernel`: of each image, or of all in one stretch if those are fewer.
+
+    A stretch ends where the last window begins.
+    """
+    between = (left["H"] - left["OH"]) * left["W"]
+    apart = left["OH"] * left["W"] + between
+    several = images * triton.cdiv(apart - between, block_m) <= triton.cdiv(images * apart - between, block_m)
+    stretch = apart - between if several else images * apart - between
+    tiles = triton.cdiv(stretch, block_m)
+    return {"stretch": stretch, "apart": apart, "tiles": tiles, "total": images * tiles if several else tiles}
 
 
 def strip_steps(out: torch.Tensor, block_m: int) -> int:
@@ -1274,6 +1387,40 @@ def strips_plan(
         "ONE_FACTOR": one_factor, "BIAS_FIRST": layout["BIAS_FIRST"], "num_warps": layout["num_warps"],
     }  # fmt: skip
     return buffers, [pack, (strip_kernel, programs, pointers, arguments)]
+
+
+def flat_plan(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    scale: float,
+    window: dict[str, int],
+    layout: dict[str, int],
+    out: torch.Tensor,
+) -> tuple[dict[str, tuple[list[int], torch.dtype]], list[tuple[object, ...]]]:
+    """How to fill `out` by tiles of pixels, for `run_plan`; for float32, with NaN as in `strips_plan`."""
+    left = window_left(window, [0, 0, 0, 0], layout)
+    one_factor = has_one_factor(x, weight, layout)
+    buffers, pack, pointers, strides = packing(
+        x, weight, bias, scale, window, layout, as_it_lies=lies_well(x, layout), one_factor=one_factor
+    )
+    tiles = flat_tiles(x.shape[0], left, layout["BLOCK_M"])
+    # Eight warps hold the sums; those that load need few registers.
+    programs, room = residents(x.device, 8)
+    block_n, block_k = layout["block_n"], layout["block_k"]
+    sizes = ("H", "W", "OH", "OW", "KH", "KW", "DIL_H", "DIL_W")
+    arguments = {
+        **{name: left[name] for name in sizes}, **tiles, "magnitude": abs(scale),
+        "pixels": x.shape[0] * tiles["apart"], "stride_xw": strides[3], "group_channels": layout["group_channels"],
+        "PITCH": layout["groups"] * layout["channels"], "CHANNELS": layout["channels"],
+        "BLOCK_M": layout["BLOCK_M"], "BLOCK_N": block_n, "BLOCK_K": block_k,
+        "CHANNEL_TILES": layout["channel_tiles"], "TILES_PER_GROUP": layout["tiles_per_group"],
+        "EVEN_N": layout["group_channels"] % block_n == 0, "X_FACTOR": layout["x_factor"], "ONE_FACTOR": one_factor,
+        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),
+        "num_warps": layout["num_warps"],
+    }  # fmt: skip
+    launch_flat = flat_kernel, min(programs, tiles["total"]), {**pointers, "out_ptr": "out"}, arguments
+    return buffers, [pack, launch_flat]
 
 
 def split_plan(
@@ -1587,6 +1734,11 @@ def conv_arguments(
     }  # fmt: skip
 
 
+def set_scratch(device: torch.device) -> None:
+    """Give Triton memory for the descriptors that programs make, as torch.compile does, too, before its launches."""
+    triton.set_allocator(lambda size, alignment, stream: torch.empty(size, dtype=torch.int8, device=device))
+
+
 def launch(kernel, programs: int, device: torch.device, arguments: dict[str, object]):
     """Start `programs` programs of `kernel`; torch.compile sees the launch through wrap_triton.
 
@@ -1599,6 +1751,7 @@ def launch(kernel, programs: int, device: torch.device, arguments: dict[str, obj
     if device.type == "cpu":
         raise RuntimeError("x.device=cpu needs Triton's interpreter: set TRITON_INTERPRET=1 before triton is imported")
     with torch.cuda.device(device):
+        set_scratch(device)
         return torch.library.wrap_triton(kernel)[(programs,)](**arguments)
 
 
@@ -1655,7 +1808,7 @@ def plan_of(
     window = window_of(x, weight, stride, sides, dilation, out)
     name = chosen_config(config, x, weight, scale, groups, precision, window, out)
     tiles = named_configs()[name]
-    fast, strips = name in fast_configs(), "strip" in name or "ring" in name
+    fast = name in fast_configs()
     general = tiles_for(mend_tiles() if fast else tiles, x.dtype, precision, weight.shape[1])
     arguments = conv_arguments(
         x, weight, bias, scale, stride, sides, dilation, groups, precision, general, stored=out.numel()
@@ -1665,9 +1818,12 @@ def plan_of(
         programs = triton.cdiv(out.numel(), general["BLOCK_M"])
         return {}, [(conv_scale_min_kernel, programs, pointers, arguments)], []
     layout = half_layout(x, weight, groups, precision, tiles)
-    if not strips:
+    if "split" in name:
         return *split_plan(x, weight, bias, scale, window, sides, layout, (pointers, arguments), out), []
-    buffers, launches = strips_plan(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
+    if "flat" in name:
+        buffers, launches = flat_plan(x, weight, bias, scale, window, layout, out)
+    else:
+        buffers, launches = strips_plan(x, weight, bias, scale, window, sides, layout, "ring" in name, out)
     if x.dtype == torch.float32:
         programs, _ = residents(x.device, 4)
         spans = next((size for size in (8, 32) if out.numel() <= size * 64 * programs), 128)
@@ -1686,6 +1842,7 @@ def run_plan(plan, x, weight, bias, out):
     tensors |= {name: x.new_empty(shape, dtype=dtype) for name, (shape, dtype) in buffers.items()}
     if compiled:
         with torch.cuda.device(x.device):
+            set_scratch(x.device)
             for ready, grid, values, places in compiled:
                 arguments = list(values)
                 for place, source in places:
