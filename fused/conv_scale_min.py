@@ -321,8 +321,19 @@ def largest_bits(source, elements):
 
 
 @triton.jit
+def guard_limit(products, PARTS: tl.constexpr):
+    """How many times the largest weight a result must be away from 0 for the fast path to have it right in float32.
+
+    docs/kernel.md derives it; `products` is K, and three PARTS are judged by float32's error instead of tf32's.
+    """
+    if PARTS == 3:
+        return 0.015625  # 2^-6
+    return products.to(tl.float32) * 3.814697265625e-06  # 2^-18
+
+
+@triton.jit
 def pack_weight(
-    row, weight_ptr, bias_ptr, packed_ptr, start_ptr, factor_ptr, limit_ptr, sign, limit, elements,
+    row, weight_ptr, bias_ptr, packed_ptr, start_ptr, factor_ptr, limit_ptr, sign, elements,
     group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     CHANNELS: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
     TAPS: tl.constexpr, BLOCK_C: tl.constexpr, ONE_FACTOR: tl.constexpr,
@@ -330,9 +341,9 @@ def pack_weight(
     """One row, an output channel of the weight, as [KH, KW, CHANNELS], with its start, factor and limit.
 
     Each group has `group_rows` of them, of which `group_channels` exist. All is negated for a negative `sign`. A
-    channel's limit is its largest weight times `limit`; with ONE_FACTOR, that of all `elements` of the weight, which
-    then lie together. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x so
-    that their products add up.
+    channel's limit is its largest weight times `guard_limit`; with ONE_FACTOR, that of all `elements` of the weight,
+    which then lie together. Three PARTS are the 16-bit weight, its rest, and the weight again: `pack_input` lays out x
+    so that their products add up.
     """
     WHOLE: tl.constexpr = CHANNELS // PARTS
     exists = row % group_rows < group_channels
@@ -371,7 +382,8 @@ def pack_weight(
         inverse = ((254 - exponent) << 23).to(tl.float32, bitcast=True) * (1.0 / X_FACTOR)
         size = bits.to(tl.float32, bitcast=True)
         # Below 2^-103 there is no such power: no result is then far enough from 0, as where a weight is not finite.
-        tl.store(limit_ptr + row, tl.where((bits == 0) | (bits >= 24 << 23), size * limit, float("inf")))
+        limit = size * guard_limit(row_channels * row_taps, PARTS)
+        tl.store(limit_ptr + row, tl.where((bits == 0) | (bits >= 24 << 23), limit, float("inf")))
     target = (packed_ptr + row.to(tl.int64) * (row_taps * CHANNELS)) + ((tap * CHANNELS)[:, None] + offs_c[None, :])
     for c0 in range(0, WHOLE, BLOCK_C):
         if WHOLE > BLOCK_C:
@@ -449,14 +461,14 @@ def pack_input(
 
 @triton.jit(
     do_not_specialize=[
-        "sign", "limit", "elements", "rows", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc",
+        "sign", "elements", "rows", "group_channels", "group_rows", "C", "KH", "KW", "stride_wo", "stride_wc",
         "stride_wh", "stride_ww", "stride_b", "W", "OW", "pixels", "blocks", "stride_xn", "stride_xc", "stride_xh",
         "stride_xw", "stride_w", "pad_w", "dil_w",
     ],
     do_not_specialize_on_alignment=["weight_ptr", "bias_ptr"],
 )  # fmt: skip
 def pack_kernel(
-    weight_ptr, bias_ptr, packed_weight_ptr, start_ptr, factor_ptr, limit_ptr, x_ptr, packed_x_ptr, sign, limit,
+    weight_ptr, bias_ptr, packed_weight_ptr, start_ptr, factor_ptr, limit_ptr, x_ptr, packed_x_ptr, sign,
     elements, rows, group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
     W, OW, pixels, blocks, stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
     CHANNELS: tl.constexpr, PITCH: tl.constexpr, PARTS: tl.constexpr, X_FACTOR: tl.constexpr, GATHERED: tl.constexpr,
@@ -467,7 +479,7 @@ def pack_kernel(
     program = tl.program_id(0)
     if program < rows:
         pack_weight(
-            program, weight_ptr, bias_ptr, packed_weight_ptr, start_ptr, factor_ptr, limit_ptr, sign, limit, elements,
+            program, weight_ptr, bias_ptr, packed_weight_ptr, start_ptr, factor_ptr, limit_ptr, sign, elements,
             group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
             CHANNELS, PARTS, X_FACTOR, GATHERED, TAPS, WEIGHT_C, ONE_FACTOR,
         )  # fmt: skip
@@ -715,26 +727,41 @@ def strip_kernel(
                     best = tl.full([BLOCK_M], float("inf"), tl.float32)
 
 
+@triton.jit
+def reciprocal(divisor):
+    """(factor, shift) for `quotient`, once for many divisions by the same positive number of 32 bits."""
+    powers = tl.full([32], 1, tl.int64) << tl.arange(0, 32)
+    shift = tl.sum((powers < divisor).to(tl.int32), 0)  # 2^shift is the first power of two that is not smaller
+    ceiling = ((tl.full([], 1, tl.int64) << (shift + 31)) + (divisor - 1)) // divisor
+    return ceiling.to(tl.uint32), shift.to(tl.uint32)
+
+
+@triton.jit
+def quotient(number, factor, shift):
+    """Numbers from 0 to 2^31 - 1 // the divisor, by a product (Granlund and Montgomery 1994, theorem 4.2)."""
+    return (tl.umulhi(number.to(tl.uint32) * 2, factor) >> shift).to(tl.int32)
+
+
 @triton.jit(
     do_not_specialize=[
-        "magnitude", "pixels", "H", "W", "OH", "OW", "stride_xw", "stretch", "apart", "tiles", "total",
-        "group_channels",
+        "magnitude", "pixels", "H", "W", "OH", "OW", "stride_xw", "apart", "tiles", "total", "group_channels",
     ],
 )  # fmt: skip
 def flat_kernel(
     x_ptr, weight_ptr, start_ptr, factor_ptr, limit_ptr, out_ptr, magnitude, pixels, H, W, OH, OW, stride_xw,
-    stretch, apart, tiles, total, group_channels,
+    apart, tiles, total, group_channels,
     PITCH: tl.constexpr, CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     DIL_H: tl.constexpr, DIL_W: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     CHANNEL_TILES: tl.constexpr, TILES_PER_GROUP: tl.constexpr, EVEN_N: tl.constexpr, X_FACTOR: tl.constexpr,
-    ONE_FACTOR: tl.constexpr, STAGES: tl.constexpr,
+    ONE_FACTOR: tl.constexpr, JOINED: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """One program: every so many of all tiles of pixels, a window of stride 1 beginning at each pixel.
 
-    All `pixels` of x lie in one row, `stride_xw` apart, so that one tap of a tile is a rectangle of memory. Stretches
-    of `stretch` pixels, `tiles` to each, begin `apart` pixels from each other. Where a window would reach past the end
-    of a row or an image, what is computed is not stored. Warps of their own load both operands, as Triton arranges for
-    loads by descriptors in a loop that is to be specialized, and the others never wait for an address.
+    All `pixels` of x lie in one row, `stride_xw` apart, so that one tap of a tile is a rectangle of memory. There are
+    `tiles` to an image, and images begin `apart` pixels from each other; or, JOINED, all are tiled as if they were one.
+    Where a window would reach past the end of a row or an image, what is computed is not stored. Warps of their own
+    load both operands, as Triton arranges for loads by descriptors in a loop that is to be specialized, and the others
+    never wait for an address.
     """
     K_CHUNKS: tl.constexpr = CHANNELS // BLOCK_K
     K_TILES: tl.constexpr = KH * KW * K_CHUNKS
@@ -751,9 +778,14 @@ def flat_kernel(
     start_0 = tl.load(start_ptr + offs_n)
     factor_0 = tl.load(factor_ptr + offs_n)
     unit = tl.load(factor_ptr) if ONE_FACTOR else 1.0
-    for tile in tl.range(tl.program_id(0), total, tl.num_programs(0), warp_specialize=True):
-        offset = (tile % tiles) * BLOCK_M
-        pixel = (tile // tiles) * apart + offset
+    tiles_factor, tiles_shift = reciprocal(tiles)
+    width_factor, width_shift = reciprocal(W)
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    for turn in tl.range(0, (total - program + programs - 1) // programs, warp_specialize=True):
+        tile = program + turn * programs
+        image = quotient(tile, tiles_factor, tiles_shift)
+        offset = (tile - image * tiles) * BLOCK_M
+        pixel = image * apart + offset
         best = tl.full([BLOCK_M], float("inf"), tl.float32)
         for channel_tile in range(CHANNEL_TILES):
             start = start_0 if CHANNEL_TILES == 1 else tl.load(start_ptr + (channel_tile * BLOCK_N + offs_n))
@@ -775,12 +807,17 @@ def flat_kernel(
                 exists = (channel_tile % TILES_PER_GROUP) * BLOCK_N + offs_n < group_channels
                 acc = tl.where(exists[None, :], acc, float("inf"))
             best = smaller_or_nan(best, tl.reduce(acc, 1, smaller_or_nan))
-        origin = pixel + offs_m
-        image, h, w = origin // (H * W), origin // W % H, origin % W
-        value = vouched(best * unit, limit, X_FACTOR)
-        result = (value * magnitude).to(out_ptr.dtype.element_ty)
-        mask = (offset + offs_m < stretch) & (h < OH) & (w < OW)
-        tl.store(out_ptr + (image.to(tl.int64) * (OH * OW) + (h * OW + w)), result, mask=mask)
+        origin = offset + offs_m
+        h = quotient(origin, width_factor, width_shift)
+        w = origin - h * W
+        if JOINED:
+            of = h // H
+            w = tl.where(origin < pixels, w, OW)
+            out_image = out_ptr + of.to(tl.int64) * (OH * OW)
+            h -= of * H
+        else:
+            out_image = out_ptr + image.to(tl.int64) * (OH * OW)
+        strip_store(out_image, best, unit, limit, magnitude, h, w, OH, OW, X_FACTOR)
 
 
 @triton.jit(
@@ -1034,9 +1071,12 @@ def chosen_config(
     hopper = torch.cuda.get_device_capability(x.device)[0] >= 9
     if suits_rings(x, weight, groups, precision, window, out, programs, hopper):
         return "ring"
-    if not hopper or not suits_large_strips(weight, groups, out, programs // 2):
+    if not hopper:
         return "strip"
-    return "flat" if takes_flat(x, weight, groups, precision, window) else "large strip"
+    multiprocessors = programs // 2
+    if takes_flat(x, weight, groups, precision, window) and suits_flat(x, weight, groups, window, out, multiprocessors):
+        return "flat"
+    return "large strip" if suits_large_strips(weight, groups, out, multiprocessors) else "strip"
 
 
 def suits_rings(
@@ -1104,6 +1144,25 @@ def takes_flat(x: torch.Tensor, weight: torch.Tensor, groups: int, precision: st
     return able and on_card and placed and inside and few and left["STRIDE_H"] == left["STRIDE_W"] == 1
 
 
+def suits_flat(
+    x: torch.Tensor, weight: torch.Tensor, groups: int, window: dict[str, int], out: torch.Tensor, multiprocessors: int
+) -> bool:
+    """Whether tiles of pixels are faster than strips, as measured on Hopper: a tile is, by more than five per cent.
+
+    There is one program on a multiprocessor, so that nothing hides its first loads; it needs tiles, and each of them
+    turns of the loop.
+    """
+    _, channels, kernel_h, kernel_w = weight.shape
+    left = {**window, "W": window["OW"]} if gathers(channels, kernel_w) else window
+    tiles = triton.cdiv(flat_tiles(x.shape[0], left, 256)["total"], multiprocessors)
+    return (
+        weight.shape[0] // groups > 32
+        and triton.cdiv(kernel_h * kernel_w * channels, 64) >= 3
+        and tiles >= 3
+        and 40 * tiles <= 21 * triton.cdiv(strip_steps(out, 128), multiprocessors)
+    )
+
+
 def lies_in_a_row(x: torch.Tensor) -> bool:
     """Whether all pixels of x are equally far from each other in memory, across rows and images, too."""
     n, _, height, width = x.shape
@@ -1112,16 +1171,17 @@ def lies_in_a_row(x: torch.Tensor) -> bool:
 
 
 def flat_tiles(images: int, left: dict[str, int], block_m: int) -> dict[str, int]:
-    """The tiles of pixels, by their names in `flat_kernel`: of each image, or of all in one stretch if those are fewer.
+    """The tiles of pixels, by their names in `flat_kernel`: of each image, or of all as one if those are fewer.
 
-    A stretch ends where the last window begins.
+    Both end where the last window begins.
     """
-    between = (left["H"] - left["OH"]) * left["W"]
-    apart = left["OH"] * left["W"] + between
-    several = images * triton.cdiv(apart - between, block_m) <= triton.cdiv(images * apart - between, block_m)
-    stretch = apart - between if several else images * apart - between
-    tiles = triton.cdiv(stretch, block_m)
-    return {"stretch": stretch, "apart": apart, "tiles": tiles, "total": images * tiles if several else tiles}
+    apart, rest = left["H"] * left["W"], (left["H"] - left["OH"]) * left["W"]
+    tiles, joined_tiles = triton.cdiv(apart - rest, block_m), triton.cdiv(images * apart - rest, block_m)
+    joined = joined_tiles < images * tiles
+    return {
+        "apart": apart, "tiles": joined_tiles if joined else tiles, "total": joined_tiles if joined else images * tiles,
+        "JOINED": joined,
+    }  # fmt: skip
 
 
 def strip_steps(out: torch.Tensor, block_m: int) -> int:
@@ -1178,14 +1238,6 @@ def split_count(programs: int, tiles: int, k_tiles: int) -> int:
     """Into how many shares K is divided: as many as occupy the card, with four tiles of K at least in each."""
     wanted = min(programs // tiles, k_tiles // 4)
     return max(size for size in (1, 2, 4, 8) if size <= max(1, wanted))
-
-
-def guard_limit(products: int, parts: int) -> float:
-    """How many times the largest weight a result must be away from 0 for the fast path to have it right in float32.
-
-    docs/kernel.md derives it; `products` is K, and three parts are judged by float32's error instead of tf32's.
-    """
-    return 2.0**-6 if parts == 3 else products * 2.0**-18
 
 
 def residents(device: torch.device, warps: int) -> tuple[int, int]:
@@ -1319,8 +1371,7 @@ def packing(
         "x_ptr": "x", "packed_x_ptr": packed["x_ptr"], **numbers,
     }  # fmt: skip
     arguments = {
-        "sign": -1.0 if scale < 0 else 1.0, "limit": guard_limit(weight[0].numel(), parts),
-        "elements": weight.numel(), "rows": rows,
+        "sign": -1.0 if scale < 0 else 1.0, "elements": weight.numel(), "rows": rows,
         "group_channels": layout["group_channels"], "group_rows": rows // layout["groups"],
         "C": weight.shape[1], "KH": window["KH"], "KW": window["KW"],
         "stride_wo": weight.stride(0), "stride_wc": weight.stride(1), "stride_wh": weight.stride(2),
@@ -1767,6 +1818,8 @@ def remembered(planner):
     def recall(x, weight, bias, scale, stride, sides, dilation, groups, precision, config, out):
         arguments = (x, weight, bias, scale, stride, sides, dilation, groups, precision, config, out)
         if not is_plain(x, weight, bias):
+            for size in weight.shape:
+                int(size)  # makes a symbolic size a constant, as tiles are: formulas of it would take minutes to trace
             return planner(*arguments)
         key = (
             x.dtype, x.device, x.shape, x.stride(), x.data_ptr() % 16, weight.shape, weight.stride(),

@@ -1,6 +1,7 @@
 """Compiles the kernels for a GPU that need not be there; prints one JSON line per build.
 
-Run as a program, in a process where Triton does not interpret: `python static_build.py 89`.
+Run as a program, in a process where Triton does not interpret: `python static_build.py 89`, or, for what only a
+Hopper GPU launches, `python static_build.py 90 flat`.
 """
 
 import importlib
@@ -34,10 +35,13 @@ CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuob
 Build = tuple[str, Any, dict[str, str], dict[str, Any]]
 
 
-def builds() -> Iterator[Build]:
+def builds(kind: str) -> Iterator[Build]:
     """(name, kernel, types of its pointers, values of its constexpr parameters) of everything that has to compile."""
-    yield from general_builds()
-    yield from fast_builds()
+    if kind == "flat":
+        yield from flat_builds()
+    else:
+        yield from general_builds()
+        yield from fast_builds()
 
 
 def general_builds() -> Iterator[Build]:
@@ -75,8 +79,8 @@ def fast_builds() -> Iterator[Build]:
         factor = 256 if dtype == "float32" else 1
         numbers = dict.fromkeys(("start_ptr", "factor_ptr", "limit_ptr", "sums_ptr"), "*fp32")
         types = {"weight_ptr": half, "ring_ptr": half, "packed_weight_ptr": half, "packed_x_ptr": half, **numbers}
-        types |= {"out_ptr": pointer, "magnitude": "fp32", "sign": "fp32", "limit": "fp32"}
-        for config in fused.fast_configs():
+        types |= {"out_ptr": pointer, "magnitude": "fp32", "sign": "fp32"}
+        for config in (name for name in fused.fast_configs() if "flat" not in name):
             tiles = fused.named_configs()[config]
             blocks = {name: tiles[name] for name in ("BLOCK_N", "BLOCK_K", "num_warps")}
             if "split" in config:
@@ -120,6 +124,25 @@ def fast_builds() -> Iterator[Build]:
                 yield f"mend {precision}", fused.mend_kernel, given, {**launched, **flags, "SPANS": 32, "SPAN": 64}
 
 
+def flat_builds() -> Iterator[Build]:
+    """The kernel whose loads have warps of their own: one tile of channels, several, and several groups."""
+    tiles = fused.named_configs()["flat"]
+    blocks = {name: tiles[name] for name in ("BLOCK_M", "num_warps", "num_stages")}
+    for half, out, factor in (("*fp16", "*fp32", 256), ("*fp16", "*fp16", 1), ("*bf16", "*bf16", 1)):
+        types = dict.fromkeys(("start_ptr", "factor_ptr", "limit_ptr"), "*fp32")
+        types |= {"x_ptr": half, "weight_ptr": half, "out_ptr": out, "magnitude": "fp32"}
+        for channel_tiles, tiles_per_group in ((1, 1), (2, 2), (4, 2)):
+            for taps, block_k, block_n in ((3, 64, 128), (2, 16, 16)):
+                values = {
+                    **blocks, "PITCH": block_k * (channel_tiles // tiles_per_group), "CHANNELS": block_k,
+                    "KH": taps, "KW": taps, "DIL_H": 1, "DIL_W": 1, "BLOCK_N": block_n, "BLOCK_K": block_k,
+                    "CHANNEL_TILES": channel_tiles, "TILES_PER_GROUP": tiles_per_group, "EVEN_N": channel_tiles == 1,
+                    "X_FACTOR": factor, "ONE_FACTOR": factor == 1, "JOINED": taps == 2, "STAGES": 4,
+                }  # fmt: skip
+                name = f"flat {half[1:]} to {out[1:]}, {channel_tiles} tiles of {block_n} channels, BLOCK_K={block_k}"
+                yield name, fused.flat_kernel, types, values
+
+
 def stack_bytes(cubin: bytes) -> int:
     """Bytes of local memory per thread: what registers could not hold."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
@@ -131,9 +154,9 @@ def stack_bytes(cubin: bytes) -> int:
     return int(found[1])
 
 
-def main(capability: int) -> None:
+def main(capability: int, kind: str = "") -> None:
     """Build all; a build that fails is a line too."""
-    for name, kernel, types, values in builds():
+    for name, kernel, types, values in builds(kind):
         constants = {key: value for key, value in values.items() if key not in ("num_warps", "num_stages")}
         options = {key: values[key] for key in ("num_warps", "num_stages")}
         signature = {key: "constexpr" if key in constants else types.get(key, "i32") for key in kernel.arg_names}
@@ -145,10 +168,11 @@ def main(capability: int) -> None:
             source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
             built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
             line |= {"stack": stack_bytes(built.asm["cubin"]), "shared": built.metadata.shared}
+            line["specialized"] = "ttg.warp_specialize" in built.asm["ttgir"]
         except Exception as error:  # reported line by line, judged by the test
             line["error"] = f"{type(error).__name__}: {error}"
         print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import triton.language as tl
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext, is_concrete_int
 
 from fused.conv_scale_min import empty_output, named_configs, plan_of
 
@@ -71,4 +73,14 @@ def test_sizes_may_be_symbolic(config: str | None, dtype: torch.dtype) -> None:
     }
     with mode:
         _, launches, _ = plan({**symbolic, "config": config})  # type: ignore[misc]
-    assert launches
+    for kernel, _, _, arguments in launches:
+        fractions = [name for name, value in arguments.items() if isinstance(value, torch.SymFloat)]
+        assert not fractions, f"{kernel.__name__}: torch.compile takes these for integers: {fractions}"
+        parameters = inspect.signature(kernel.fn).parameters
+        constants = [name for name in arguments if name in parameters and parameters[name].annotation is tl.constexpr]
+        open_sizes = [
+            name
+            for name in constants
+            if isinstance(arguments[name], torch.SymInt) and not is_concrete_int(arguments[name])
+        ]
+        assert not open_sizes, f"{kernel.__name__}: Triton compiles for known {open_sizes}; int() makes them so"
