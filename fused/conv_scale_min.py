@@ -1164,10 +1164,11 @@ def suits_flat(
 
 
 def lies_in_a_row(x: torch.Tensor) -> bool:
-    """Whether all pixels of x are equally far from each other in memory, across rows and images, too."""
-    n, _, height, width = x.shape
+    """Whether all pixels of x are equally far from each other in memory, across rows and images, and none overlap."""
+    n, channels, height, width = x.shape
     rows = height == 1 or x.stride(2) == width * x.stride(3)
-    return rows and (n == 1 or x.stride(0) == height * width * x.stride(3))
+    apart = n == 1 or x.stride(0) == height * width * x.stride(3)
+    return rows and apart and x.stride(3) >= channels
 
 
 def flat_tiles(images: int, left: dict[str, int], block_m: int) -> dict[str, int]:
@@ -1368,7 +1369,8 @@ def packing(
     numbers = {"start_ptr": "start", "factor_ptr": "factor", "limit_ptr": "limit"}
     pointers = {
         "weight_ptr": "weight", "bias_ptr": None if bias is None else "bias", "packed_weight_ptr": "packed_weight",
-        "x_ptr": "x", "packed_x_ptr": packed["x_ptr"], **numbers,
+        # Never x: torch.compile would take it for written to.
+        "x_ptr": "x", "packed_x_ptr": "packed_weight" if as_it_lies else "packed_x", **numbers,
     }  # fmt: skip
     arguments = {
         "sign": -1.0 if scale < 0 else 1.0, "elements": weight.numel(), "rows": rows,
