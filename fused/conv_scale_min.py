@@ -475,7 +475,7 @@ def pack_kernel(
     TAPS: tl.constexpr, WEIGHT_C: tl.constexpr, ONE_FACTOR: tl.constexpr,
     JOINED: tl.constexpr, UNIT_C: tl.constexpr, UNIT_W: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """One program: one of the `rows` of the weight, or, after those, one tile of x."""
+    """One program: one of the `rows` of the weight, or, after those, one tile of x, unless that is read as it lies."""
     program = tl.program_id(0)
     if program < rows:
         pack_weight(
@@ -483,7 +483,7 @@ def pack_kernel(
             group_channels, group_rows, C, KH, KW, stride_wo, stride_wc, stride_wh, stride_ww, stride_b,
             CHANNELS, PARTS, X_FACTOR, GATHERED, TAPS, WEIGHT_C, ONE_FACTOR,
         )  # fmt: skip
-    else:
+    elif packed_x_ptr is not None:
         pack_input(
             program - rows, x_ptr, packed_x_ptr, C, W, KW, OW, pixels, blocks,
             stride_xn, stride_xc, stride_xh, stride_xw, stride_w, pad_w, dil_w,
@@ -1369,8 +1369,7 @@ def packing(
     numbers = {"start_ptr": "start", "factor_ptr": "factor", "limit_ptr": "limit"}
     pointers = {
         "weight_ptr": "weight", "bias_ptr": None if bias is None else "bias", "packed_weight_ptr": "packed_weight",
-        # Never x: torch.compile would take it for written to.
-        "x_ptr": "x", "packed_x_ptr": "packed_weight" if as_it_lies else "packed_x", **numbers,
+        "x_ptr": "x", "packed_x_ptr": None if as_it_lies else "packed_x", **numbers,
     }  # fmt: skip
     arguments = {
         "sign": -1.0 if scale < 0 else 1.0, "elements": weight.numel(), "rows": rows,

@@ -115,6 +115,7 @@ def fast_builds() -> Iterator[Build]:
                     "BLOCK_C": block, "ONE_FACTOR": factor == 1 or not gathered, "num_warps": 8, "num_stages": 2,
                 }  # fmt: skip
                 yield f"pack {dtype} {parts}{' gathered' * gathered}", fused.pack_kernel, given, values
+        yield f"pack {dtype}, x as it lies", fused.pack_kernel, given, {**values, "packed_x_ptr": None}
         for precision in ("ieee", "tf32") if dtype == "float32" else ("ieee",):
             launched = fused.tiles_for(fused.mend_tiles(), getattr(torch, dtype), precision, 64)
             flags = {"ONE_TAP": True, "PADDED": False, "INDEX_64": False, "PRECISION": precision}
