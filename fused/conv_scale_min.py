@@ -4,12 +4,13 @@ The convolution is an implicit matrix product. Its rows are output positions, it
 group; its inner dimension K runs over (kh, kw, c), channels fastest. One program owns BLOCK_M positions, walks over all
 tiles of channels with a running minimum in registers, and writes BLOCK_M numbers.
 
-There are two such kernels. `conv_scale_min_kernel` takes any strides, dtypes, groups and scales; its positions are
-flattened (n, oh, ow). `strip_kernel` is the fast one: its operands have 16 bits and lie channels last, and its programs
-walk down strips of an image. Where x does not lie so, either `pack_kernel` makes a copy first, or each program packs
-the rows that it comes to into a ring of its own, which stays in the cache. float32 takes that path, too: float16 has
-the significand of tf32, at twice the rate, and two of them together have nearly that of float32. Where float16's narrow
-range may spoil a result, the result becomes NaN, and `mend_kernel` computes it again from float32 (docs/kernel.md).
+`conv_scale_min_kernel` takes any strides, dtypes, groups and scales; its positions are flattened (n, oh, ow). The fast
+kernels have operands of 16 bits that lie channels last. Programs of `strip_kernel` walk down strips of an image; those
+of `flat_kernel` take pixels in a row, for windows of stride 1 without padding. Where x does not lie so, either
+`pack_kernel` makes a copy first, or each program packs the rows that it comes to into a ring of its own, which stays in
+the cache. float32 takes that path, too: float16 has the significand of tf32, at twice the rate, and two of them
+together have nearly that of float32. Where float16's narrow range may spoil a result, the result becomes NaN, and
+`mend_kernel` computes it again from float32 (docs/kernel.md).
 
 Names:
 
@@ -35,6 +36,7 @@ and in the kernels of the fast path:
     ONE_FACTOR           whether all channels have the same factor, so that sums can be compared as they are
     BIAS_FIRST           whether sums begin with the bias, or it is added at the end, for want of registers to keep it
     X_FACTOR             what float32 is multiplied by before it becomes float16; 1 means that nothing is converted
+    MERGED               whether pixels of several images may be in one tile
     RING                 whether programs pack rows themselves; a step reads WINDOW_H rows of RING_W, NEW_H of them new
 """
 
@@ -562,6 +564,16 @@ def vouched(best, limit, X_FACTOR: tl.constexpr):
     return tl.where((size >= limit) & (size < float("inf")), best, float("nan"))
 
 
+@triton.jit
+def largest_limit(limit_ptr, offs_n, CHANNEL_TILES: tl.constexpr, BLOCK_N: tl.constexpr, X_FACTOR: tl.constexpr):
+    """The largest of all channels' limits, for `vouched`."""
+    limit = 0.0
+    if X_FACTOR != 1:
+        for channel_tile in range(CHANNEL_TILES):
+            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
+    return limit
+
+
 @triton.jit(
     do_not_specialize=[
         "magnitude", "C", "H", "W", "OH", "OW", "stride_xn", "stride_xc", "stride_xh", "stride_xw", "strips", "steps",
@@ -611,10 +623,7 @@ def strip_kernel(
     offs_n = tl.arange(0, BLOCK_N)
     offs_k = tl.arange(0, BLOCK_K)
     weight_tile = (offs_n * (K_TILES * BLOCK_K))[None, :] + offs_k[:, None]  # [BLOCK_K, BLOCK_N]
-    limit = 0.0
-    if X_FACTOR != 1:
-        for channel_tile in range(CHANNEL_TILES):
-            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
+    limit = largest_limit(limit_ptr, offs_n, CHANNEL_TILES, BLOCK_N, X_FACTOR)
     start = tl.load(start_ptr + offs_n)
     factor = tl.load(factor_ptr + offs_n)
     unit = tl.load(factor_ptr) if ONE_FACTOR else 1.0
@@ -753,12 +762,12 @@ def flat_kernel(
     PITCH: tl.constexpr, CHANNELS: tl.constexpr, KH: tl.constexpr, KW: tl.constexpr,
     DIL_H: tl.constexpr, DIL_W: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
     CHANNEL_TILES: tl.constexpr, TILES_PER_GROUP: tl.constexpr, EVEN_N: tl.constexpr, X_FACTOR: tl.constexpr,
-    ONE_FACTOR: tl.constexpr, JOINED: tl.constexpr, STAGES: tl.constexpr,
+    ONE_FACTOR: tl.constexpr, MERGED: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """One program: every so many of all tiles of pixels, a window of stride 1 beginning at each pixel.
 
     All `pixels` of x lie in one row, `stride_xw` apart, so that one tap of a tile is a rectangle of memory. There are
-    `tiles` to an image, and images begin `apart` pixels from each other; or, JOINED, all are tiled as if they were one.
+    `tiles` to an image, and images begin `apart` pixels from each other; or, MERGED, all are tiled as if they were one.
     Where a window would reach past the end of a row or an image, what is computed is not stored. Warps of their own
     load both operands, as Triton arranges for loads by descriptors in a loop that is to be specialized, and the others
     never wait for an address.
@@ -771,10 +780,7 @@ def flat_kernel(
     )
     offs_m = tl.arange(0, BLOCK_M)
     offs_n = tl.arange(0, BLOCK_N)
-    limit = 0.0
-    if X_FACTOR != 1:
-        for channel_tile in range(CHANNEL_TILES):
-            limit = tl.maximum(limit, tl.max(tl.load(limit_ptr + channel_tile * BLOCK_N + offs_n), 0))
+    limit = largest_limit(limit_ptr, offs_n, CHANNEL_TILES, BLOCK_N, X_FACTOR)
     start_0 = tl.load(start_ptr + offs_n)
     factor_0 = tl.load(factor_ptr + offs_n)
     unit = tl.load(factor_ptr) if ONE_FACTOR else 1.0
@@ -810,7 +816,7 @@ def flat_kernel(
         origin = offset + offs_m
         h = quotient(origin, width_factor, width_shift)
         w = origin - h * W
-        if JOINED:
+        if MERGED:
             of = h // H
             w = tl.where(origin < pixels, w, OW)
             out_image = out_ptr + of.to(tl.int64) * (OH * OW)
@@ -1177,11 +1183,11 @@ def flat_tiles(images: int, left: dict[str, int], block_m: int) -> dict[str, int
     Both end where the last window begins.
     """
     apart, rest = left["H"] * left["W"], (left["H"] - left["OH"]) * left["W"]
-    tiles, joined_tiles = triton.cdiv(apart - rest, block_m), triton.cdiv(images * apart - rest, block_m)
-    joined = joined_tiles < images * tiles
+    tiles, merged_tiles = triton.cdiv(apart - rest, block_m), triton.cdiv(images * apart - rest, block_m)
+    merged = merged_tiles < images * tiles
     return {
-        "apart": apart, "tiles": joined_tiles if joined else tiles, "total": joined_tiles if joined else images * tiles,
-        "JOINED": joined,
+        "apart": apart, "tiles": merged_tiles if merged else tiles, "total": merged_tiles if merged else images * tiles,
+        "MERGED": merged,
     }  # fmt: skip
 
 

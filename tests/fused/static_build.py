@@ -138,7 +138,7 @@ def flat_builds() -> Iterator[Build]:
                     **blocks, "PITCH": block_k * (channel_tiles // tiles_per_group), "CHANNELS": block_k,
                     "KH": taps, "KW": taps, "DIL_H": 1, "DIL_W": 1, "BLOCK_N": block_n, "BLOCK_K": block_k,
                     "CHANNEL_TILES": channel_tiles, "TILES_PER_GROUP": tiles_per_group, "EVEN_N": channel_tiles == 1,
-                    "X_FACTOR": factor, "ONE_FACTOR": factor == 1, "JOINED": taps == 2, "STAGES": 4,
+                    "X_FACTOR": factor, "ONE_FACTOR": factor == 1, "MERGED": taps == 2, "STAGES": 4,
                 }  # fmt: skip
                 name = f"flat {half[1:]} to {out[1:]}, {channel_tiles} tiles of {block_n} channels, BLOCK_K={block_k}"
                 yield name, fused.flat_kernel, types, values

@@ -29,7 +29,17 @@ FAST_PATH = {
     *("mend_kernel", "mend_tile", "smaller_or_nan", "packing", "strips_plan", "split_plan", "strip_sizes"),
     *("half_layout", "half_type", "has_one_factor", "lies_well", "window_of", "window_left", "strip_block_k"),
     *("guard_limit", "fast_configs", "gathers", "packed_bounds", "ring_chunk_width", "split_count"),
-    *("flat_kernel", "reciprocal", "quotient", "flat_plan", "flat_tiles", "takes_flat", "suits_flat", "lies_in_a_row"),
+    *(
+        "largest_limit",
+        "flat_kernel",
+        "reciprocal",
+        "quotient",
+        "flat_plan",
+        "flat_tiles",
+        "takes_flat",
+        "suits_flat",
+        "lies_in_a_row",
+    ),
 }
 CORPUS = [Case(), Case(n=2, c_in=3, h=5, w=6, c_out=4, kh=3, kw=3, bias=True, values="gaussian", scale=-2.0)]
 
