@@ -969,7 +969,7 @@ def named_configs() -> dict[str, dict[str, int]]:
         "split": {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_K": 64, "num_warps": 4, "num_stages": 3},
         "large split": {**large, "BLOCK_M": 128, "num_warps": 8, "num_stages": 3},
         "tiny strip": {**tiny, "BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16, "BIAS_FIRST": False},
-        "tiny flat": {**tiny, "BLOCK_M": 32, "BLOCK_N": 32, "BLOCK_K": 16},
+        "tiny flat": {**tiny, "BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 16},
         "tiny ring": {**tiny, "BLOCK_M": 32, "BLOCK_N": 16, "BLOCK_K": 32, "BIAS_FIRST": True},
         "tiny split": {**tiny, "BLOCK_M": 16, "BLOCK_N": 32, "BLOCK_K": 16},
     }
