@@ -1442,7 +1442,9 @@ def strips_plan(
         "EVEN_N": layout["group_channels"] % block_n == 0, "RING": ring,
         "UNIT_W": unit_w, "LANE": lane, "X_FACTOR": layout["x_factor"],
         "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),
-        "ONE_FACTOR": one_factor, "BIAS_FIRST": layout["BIAS_FIRST"], "num_warps": layout["num_warps"],
+        # A ring leaves registers for that on Ada, what takes its place does not.
+        "ONE_FACTOR": one_factor, "BIAS_FIRST": layout["BIAS_FIRST"] and ring == ring_wanted,
+        "num_warps": layout["num_warps"],
     }  # fmt: skip
     return buffers, [pack, (strip_kernel, programs, pointers, arguments)]
 

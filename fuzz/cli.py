@@ -174,6 +174,37 @@ def mutants(
     return 1 if any(result.status == "survived" for result in record.results) else 0
 
 
+@command.group()
+def gate() -> None:
+    """Judge a kernel's speed by what the compiler made of it."""
+
+
+@gate.command()
+@click.option("--target", multiple=True, help=_TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
+@click.option("--card", default="RTX 4090", show_default=True, help="The card to build for.")
+@click.option("--workers", default="auto", show_default=True, help="Processes that compile: a number, or auto.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="What to compare with.  [default: the kept one]")
+@click.option("--update", is_flag=True, help="Write the baseline anew, as everything is now.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all builds.")
+def static(
+    *,
+    target: tuple[str, ...],
+    card: str,
+    workers: str,
+    baseline: Path | None,
+    update: bool,
+    json_file: Path | None,
+) -> int:
+    """Build a kernel for a card that need not be there: spills, occupancy, widths of loads, the least time."""
+    from fuzz.gate.command import gate_static
+
+    text, status = gate_static(
+        tuple(map(_resolved, target)), card, _workers(workers), baseline, update=update, json_file=json_file
+    )
+    print(text, end="")
+    return status
+
+
 def replay_case(case: Case, *, target: str, device: str = "auto") -> int:
     """Run one case on a target, print the verdict and return the exit status.
 

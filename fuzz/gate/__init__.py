@@ -1,0 +1,1 @@
+"""The performance gate: what a compiler made of a kernel, and how long it takes."""

@@ -1,0 +1,189 @@
+"""Runs a target as if on a card that is not there, and keeps what Triton compiles for its launches.
+
+Tensors are PyTorch's meta tensors, which have a shape and no memory, and say that they lie on a GPU. Whatever the
+target's Python decides, it decides as on that card; a launch compiles and does not start. This is the one place of the
+gate that touches what PyTorch and Triton keep to themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+import triton
+from torch.overrides import TorchFunctionMode
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from fuzz.gate.devices import Card
+
+_CUDA = torch.device("cuda", 0)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch, as the card would get it.
+
+    Attributes:
+        kernel: The kernel's name.
+        programs: How many programs it has.
+        warps: How many warps each program has.
+        shared: Bytes of shared memory of a program.
+        cubin: The machine code.
+        moved: Bytes of all tensors that it is given, each once.
+    """
+
+    kernel: str
+    programs: int
+    warps: int
+    shared: int
+    cubin: bytes = field(repr=False)
+    moved: int
+
+
+class _Pointer:
+    """What Triton asks of a tensor argument: its dtype, and whether its address is a multiple of 16."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.dtype = tensor.dtype
+        self._offset = int(tensor.storage_offset()) * tensor.element_size()
+
+    def data_ptr(self) -> int:
+        return self._offset
+
+
+class _Driver:
+    """Triton's way to the card: which it is, and nothing that would start anything on it."""
+
+    def __init__(self, card: Card) -> None:
+        self._target = GPUTarget("cuda", card.capability, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        del device
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return _CUDA
+
+
+class _OnCard(TorchFunctionMode):
+    """Meta tensors that say they lie on a GPU, and are made where somebody asks for one there."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func == torch.Tensor.device.__get__:
+            return _CUDA
+        if func == torch.Tensor.is_cuda.__get__:  # type: ignore[attr-defined]  # a descriptor, said to be a bool
+            return True
+        if func is torch.Tensor.cuda:
+            return args[0]
+        named = {key: _on_meta(value) if key == "device" else value for key, value in (kwargs or {}).items()}
+        return func(*map(_on_meta, args), **named)
+
+
+def _on_meta(value: Any) -> Any:
+    """`value`, but the meta device for a CUDA device, whether by name or not."""
+    is_cuda = isinstance(value, torch.device) and value.type == "cuda"
+    is_name = isinstance(value, str) and value.partition(":")[0] == "cuda"
+    return torch.device("meta") if is_cuda or is_name else value
+
+
+def _plain_operator(name: str, function: Callable[..., Any] | None = None, **_: Any) -> Any:
+    """Stands in for `torch.library.triton_op` and `custom_op`: the function itself, without a dispatcher."""
+    del name
+
+    def operator(wrapped: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return wrapped(*args, **kwargs)
+
+        for register in ("register_fake", "register_autograd", "register_kernel"):
+            setattr(call, register, lambda *_args, **_kwargs: None)
+        return call
+
+    return operator if function is None else operator(function)
+
+
+@contextlib.contextmanager
+def on_card(card: Card) -> Iterator[list[Launch]]:
+    """Until this ends, launches compile for `card` and are appended to the list that this gives.
+
+    Targets have to be loaded inside, so that operators that they register with PyTorch are plain functions.
+    """
+    launches: list[Launch] = []
+    compile_only = JITFunction.run
+
+    def record(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
+        del warmup
+        tensors = {id(value): value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)}
+        pointed = [_Pointer(value) if isinstance(value, torch.Tensor) else value for value in args]
+        named = {key: _Pointer(value) if isinstance(value, torch.Tensor) else value for key, value in kwargs.items()}
+        built = compile_only(kernel, *pointed, grid=grid, warmup=True, **named)
+        bound = inspect.signature(kernel.fn).bind(
+            *args, **{key: value for key, value in kwargs.items() if key in kernel.arg_names}
+        )
+        bound.apply_defaults()
+        size = grid(bound.arguments | kwargs) if callable(grid) else grid
+        programs = 1
+        for extent in size:
+            programs *= int(extent)
+        launches.append(
+            Launch(
+                kernel=kernel.fn.__name__,
+                programs=programs,
+                warps=built.metadata.num_warps,
+                shared=built.metadata.shared,
+                cubin=built.asm["cubin"],
+                moved=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
+            )
+        )
+        return built
+
+    properties = SimpleNamespace(
+        name=f"NVIDIA {card.name}",
+        major=card.capability // 10,
+        minor=card.capability % 10,
+        multi_processor_count=card.multiprocessors,
+        shared_memory_per_multiprocessor=card.shared_memory,
+        shared_memory_per_block_optin=card.shared_memory_per_block,
+        regs_per_multiprocessor=card.registers,
+        max_threads_per_multi_processor=card.threads,
+        L2_cache_size=card.l2,
+        warp_size=32,
+    )
+    capability = divmod(card.capability, 10)
+    replaced: dict[str, Any] = {
+        "torch.cuda.is_available": lambda: True,
+        "torch.cuda.device_count": lambda: 1,
+        "torch.cuda.current_device": lambda: 0,
+        "torch.cuda.device": lambda _: contextlib.nullcontext(),
+        "torch.cuda.get_device_properties": lambda *_: properties,
+        "torch.cuda.get_device_capability": lambda *_: capability,
+        "torch.cuda.synchronize": lambda *_: None,
+        "torch.library.triton_op": _plain_operator,
+        "torch.library.custom_op": _plain_operator,
+        "torch.library.wrap_triton": lambda kernel: kernel,
+        "triton.runtime.jit.JITFunction.run": record,
+    }
+    before = triton.runtime.driver._active
+    triton.runtime.driver.set_active(_Driver(card))
+    try:
+        with contextlib.ExitStack() as stack:
+            for name, value in replaced.items():
+                stack.enter_context(mock.patch(name, value))
+            stack.enter_context(_OnCard())
+            yield launches
+    finally:
+        triton.runtime.driver._active = before

@@ -1,0 +1,109 @@
+"""`gate static`: builds a target for a card that need not be there, and says what is wrong with what came out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from fuzz.campaign.isolation import InfrastructureError, UsageError
+from fuzz.gate.baseline import Baseline, faults, losses
+from fuzz.gate.build import Build
+from fuzz.gate.devices import Card
+
+# dtypes and precisions of the calls that are built, those of a process together; the first take longest.
+_CALLS: Final = (
+    ("float32:ieee",),
+    ("float32:tf32",),
+    ("float16:default", "bfloat16:default", "float64:default"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What came of one target.
+
+    Attributes:
+        target: Its name.
+        builds: All of them.
+        complaints: What is wrong, a line each.
+        compared: How many builds were compared with the baseline.
+        note: Why others were not, if they should have been.
+    """
+
+    target: str
+    builds: list[Build]
+    complaints: list[str]
+    compared: int
+    note: str
+
+
+def build(targets: tuple[str, ...], card: Card, workers: int) -> dict[str, list[Build]]:
+    """Build all that targets launch for the headline shape, in processes of their own; returns it by target.
+
+    Raises:
+        UsageError: A target cannot be loaded.
+        InfrastructureError: A process died, or a target launches nothing.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        parts = [(target, pool.submit(_build, target, card, calls)) for target in targets for calls in _CALLS]
+        found = [(target, part.result()) for target, part in parts]
+    built = {target: [build for name, part in found if name == target for build in part] for target in targets}
+    for target, builds in built.items():
+        if not builds:
+            raise InfrastructureError(f"target {target} launched nothing that Triton compiles for the headline shape")
+    return built
+
+
+def judge(target: str, builds: list[Build], card: Card, baseline: Baseline | None) -> Finding:
+    """Say what is wrong with a target's builds, by themselves and against the baseline.
+
+    Args:
+        target: Its name.
+        builds: All of them.
+        card: Which card they are for.
+        baseline: What they are compared with, or None.
+    """
+    complaints = [line for build in builds for line in faults(build, card)]
+    if baseline is None:
+        return Finding(target=target, builds=builds, complaints=complaints, compared=0, note="")
+    here = version("triton")
+    if (baseline.card, baseline.triton) != (card.name, here):
+        note = f"the baseline is of an {baseline.card} and triton {baseline.triton}, this of {card.name} and {here}"
+        return Finding(target=target, builds=builds, complaints=complaints, compared=0, note=note)
+    before = baseline.builds(target)
+    common = [build for build in builds if build.name in before]
+    complaints += [line for build in common for line in losses(build, before[build.name])]
+    if target in baseline.targets:
+        complaints += _differences({build.name for build in builds}, set(before))
+    return Finding(target=target, builds=builds, complaints=complaints, compared=len(common), note="")
+
+
+def _differences(now: set[str], before: set[str]) -> Iterable[str]:
+    for name in sorted(before - now):
+        yield f"{name} is built no longer: --update if that is on purpose"
+    for name in sorted(now - before):
+        yield f"{name} is not in the baseline: --update takes it in"
+
+
+def _build(target: str, card: Card, calls: tuple[str, ...]) -> list[Build]:
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "builds.json"
+        command = [sys.executable, "-m", "fuzz.gate.build", str(file), target, card.name, *calls]
+        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if process.returncode == 0 and file.exists():
+            return msgspec.json.decode(file.read_bytes(), type=list[Build])
+    if process.returncode == 2:
+        raise UsageError(process.stderr.strip())
+    last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    raise InfrastructureError(f"building {target} ended with status {process.returncode}: {last}")
