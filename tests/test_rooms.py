@@ -81,6 +81,15 @@ ORDER = [
     "mutation.command",
     "report.mutants",
     "report.matrix_picture",
+    "gate.devices",
+    "gate.sass",
+    "gate.capture",
+    "gate.model",
+    "gate.build",
+    "gate.baseline",
+    "gate.static",
+    "report.gate",
+    "gate.command",
     "cli",
     "__main__",
 ]
@@ -119,7 +128,7 @@ def test_imports_inside_fuzz_point_down(path: Path) -> None:
     assert not {name for name in imported(path) if name.split(".")[0] in ("fused", "tests")}
 
 
-@pytest.mark.parametrize("module", ["fuzz.cli", "fuzz.campaign.hunt"])
+@pytest.mark.parametrize("module", ["fuzz.cli", "fuzz.campaign.hunt", "fuzz.gate.command"])
 def test_the_process_that_keeps_records_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'triton', 'fused') if name in sys.modules])"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -10,6 +10,7 @@ import msgspec
 from fuzz.campaign.isolation import UsageError
 from fuzz.gate.build import Build
 from fuzz.gate.devices import Card
+from fuzz.gate.sass import Instruction
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
 # Below this ptxas trades a few bytes for one more resident block; a real spill is larger.
@@ -103,8 +104,6 @@ def _matrix(build: Build) -> int:
 
 def _width(build: Build) -> float:
     """Bytes that a thread loads from global memory at a time in the main loop, on average; infinite for none."""
-    from fuzz.gate.sass import Instruction
-
     loads = {opcode: count for opcode, count in build.accesses.items() if opcode.partition(".")[0] in ("LDG", "LDGSTS")}
     moved = sum(Instruction(opcode, False, None).bytes * count for opcode, count in loads.items())
     return moved / sum(loads.values()) if loads else float("inf")

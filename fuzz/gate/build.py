@@ -87,6 +87,7 @@ def builds(target: str, card: Card, dtype: Dtype, precision: Precision) -> Itera
         if dtype not in able.dtypes or (precision == "ieee" and not able.precision):
             return
         known: dict[tuple[str, bytes], Build] = {}
+        told: list[Build] = []
         for config in (None, *able.configs):
             launches.clear()
             asked = precision if able.precision else "default"
@@ -102,9 +103,11 @@ def builds(target: str, card: Card, dtype: Dtype, precision: Precision) -> Itera
                 continue
             multiplied = False
             for launch in launches:
+                # Code is read once, and one build that equals another is told once: by the name that came first.
                 key = launch.kernel, launch.cubin
-                if key not in known:
-                    known[key] = _described(card, launch)
+                known[key] = known.get(key) or _described(card, launch)
+                if known[key] not in told:
+                    told.append(known[key])
                     build = msgspec.structs.replace(known[key], name=f"{prefix}: {launch.kernel}")
                     # The products are those of the first that multiplies: later ones do what is left, mostly nothing.
                     yield msgspec.structs.replace(build, milliseconds=None) if multiplied else build

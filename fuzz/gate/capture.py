@@ -105,15 +105,29 @@ def _plain_operator(name: str, function: Callable[..., Any] | None = None, **_: 
     """Stands in for `torch.library.triton_op` and `custom_op`: the function itself, without a dispatcher."""
     del name
 
-    def operator(wrapped: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return wrapped(*args, **kwargs)
+    return _Operator if function is None else _Operator(function)
 
-        for register in ("register_fake", "register_autograd", "register_kernel"):
-            setattr(call, register, lambda *_args, **_kwargs: None)
-        return call
 
-    return operator if function is None else operator(function)
+class _Operator:
+    """A function that lets everything be registered with it and does nothing about that."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("register_"):
+            raise AttributeError(name)
+        return lambda given=None, *_args, **_kwargs: given
+
+
+def _run_all(tuner: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stands in for an autotuner, which would time its configurations: launch them all."""
+    for config in tuner.configs:
+        built = tuner.fn.run(*args, **{**kwargs, **config.all_kwargs()})
+    return built
 
 
 @contextlib.contextmanager
@@ -176,6 +190,7 @@ def on_card(card: Card) -> Iterator[list[Launch]]:
         "torch.library.custom_op": _plain_operator,
         "torch.library.wrap_triton": lambda kernel: kernel,
         "triton.runtime.jit.JITFunction.run": record,
+        "triton.runtime.autotuner.Autotuner.run": _run_all,
     }
     before = triton.runtime.driver._active
     triton.runtime.driver.set_active(_Driver(card))

@@ -1,0 +1,96 @@
+"""The static gate: silent about the kernels as they are, and one true line about each way in which they get slower."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import triton
+
+import fused
+from fuzz.campaign.isolation import UsageError
+from fuzz.gate.command import gate_static
+from fuzz.gate.devices import CARDS
+
+SOURCE = Path(fused.__file__).with_name("conv_scale_min.py")
+CANDIDATES = Path(__file__).parents[1] / "candidates"
+WORKERS = min(2, len(os.sched_getaffinity(0)))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def gate(*targets: str) -> tuple[str, int]:
+    return gate_static(targets, "RTX 4090", WORKERS, None, update=False, json_file=None)
+
+
+def test_the_kernels_are_as_they_were() -> None:
+    text, status = gate()
+    assert status == 0, (
+        f"the gate has complaints; if they are on purpose, `python -m fuzz gate static --update`:\n{text}"
+    )
+    if "not compared" in text:
+        pytest.skip(f"the baseline is of another triton than {triton.__version__}: the pair of constraints.txt runs it")
+    assert "fused: no complaints; 44 of 44 builds compared" in text, f"a configuration is new, or gone:\n{text}"
+
+
+CHANGES = {
+    "a block twice as large": (
+        '"strip": {**large, "BLOCK_M": 128,',
+        '"strip": {**large, "BLOCK_M": 256,',
+        "strip float32 tf32: strip_kernel spills",
+    ),
+    "addresses that Triton knows nothing of": (
+        "    lane = 16 // (x.element_size() if ring or direct else 2)\n",
+        "    lane = 1\n",
+        "strip float32 tf32: strip_kernel loads",
+    ),
+    "more stages than fit": (
+        '"STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),\n'
+        "        # A ring",
+        '"STAGES": 5,\n        # A ring',
+        "strip float32 tf32: strip_kernel needs",
+    ),
+    "ieee instead of tf32": (
+        "input_precision=PRECISION",
+        'input_precision="ieee"',
+        "medium float32 tf32: conv_scale_min_kernel multiplies without tensor cores",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_makes_it_slower_is_told(name: str, tmp_path: Path) -> None:
+    before, after, line = CHANGES[name]
+    text = SOURCE.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{SOURCE.name} has changed: {before!r} is not in it once"
+    changed = tmp_path / "changed.py"
+    changed.write_text(text.replace(before, after), encoding="utf-8")
+    found, status = gate(f"{changed}:conv_scale_min")
+    worse = [one for one in found.splitlines() if one.startswith("worse:")]
+    assert status == 1, f"{name}: the gate lets it pass:\n{found}"
+    assert any(line in one for one in worse), f"{name}: no line about {line!r} among\n" + "\n".join(worse)
+
+
+@pytest.mark.parametrize("name", ["autotuned", "descriptors", "two_kernels"])
+def test_any_kernel_is_built(name: str) -> None:
+    found, status = gate(str(CANDIDATES / f"{name}.py"))
+    assert status == 0, f"a sound kernel is accused:\n{found}"
+    assert "tensor" in found or "integer" in found, f"no loop that multiplies was found:\n{found}"
+
+
+def test_a_card_without_a_description_is_named() -> None:
+    with pytest.raises(UsageError, match="--card GTX 1: there is a description of RTX 4090"):
+        gate_static((), "GTX 1", 1, None, update=False, json_file=None)
+
+
+@pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)
+def test_rates_are_whole_products_in_a_clock(card) -> None:  # type: ignore[no-untyped-def]
+    """A rate and the clock that it is at come from different tables: they must be of the same card."""
+    for kind in ("float16", "tf32"):
+        products = card.products_per_clock(kind)
+        nearest = 2 ** round(torch.tensor(products).log2().item())
+        assert abs(products / nearest - 1) < 0.02, f"{card.name}: {products:.1f} {kind} products in a clock"
