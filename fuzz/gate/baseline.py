@@ -31,11 +31,19 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     triton: str
     targets: dict[str, list[Build]]
 
-    def builds(self, target: str) -> dict[str, Build]:
-        """Builds to compare a target's with, by name: its own, or, for a file, those of the kernels here."""
-        own = self.targets.get(target)
-        kept = own if own is not None else [build for builds in self.targets.values() for build in builds]
-        return {build.name: build for build in kept}
+    def builds(self, target: str, names: set[str]) -> dict[str, Build]:
+        """Builds to compare a target's with, by name: its own, or those of the target that it is a copy of.
+
+        A file is a copy if it has two builds, and more than half of its `names`, by the names of that target's: one
+        name alone may be another person's choice.
+        """
+        if target in self.targets:
+            return {build.name: build for build in self.targets[target]}
+        for builds in self.targets.values():
+            kept = {build.name: build for build in builds}
+            if len(names & set(kept)) >= max(2, len(names) // 2 + 1):
+                return kept
+        return {}
 
 
 def read_baseline(path: Path = BASELINE) -> Baseline:

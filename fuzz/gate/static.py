@@ -80,7 +80,7 @@ def judge(target: str, builds: list[Build], card: Card, baseline: Baseline | Non
     if (baseline.card, baseline.triton) != (card.name, here):
         note = f"the baseline is of an {baseline.card} and triton {baseline.triton}, this of {card.name} and {here}"
         return Finding(target=target, builds=builds, complaints=complaints, compared=0, note=note)
-    before = baseline.builds(target)
+    before = baseline.builds(target, {build.name for build in builds})
     common = [build for build in builds if build.name in before]
     complaints += [line for build in common for line in losses(build, before[build.name])]
     if target in baseline.targets:

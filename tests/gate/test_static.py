@@ -11,6 +11,7 @@ import triton
 
 import fused
 from fuzz.campaign.isolation import UsageError
+from fuzz.gate.baseline import read_baseline
 from fuzz.gate.command import gate_static
 from fuzz.gate.devices import CARDS
 
@@ -80,6 +81,16 @@ def test_any_kernel_is_built(name: str) -> None:
     found, status = gate(str(CANDIDATES / f"{name}.py"))
     assert status == 0, f"a sound kernel is accused:\n{found}"
     assert "tensor" in found or "integer" in found, f"no loop that multiplies was found:\n{found}"
+
+
+def test_one_name_in_common_makes_no_copy() -> None:
+    kept = read_baseline()
+    own = {build.name for build in kept.targets["two-pass"]}
+    one = next(iter(own))
+    assert kept.builds("two-pass", set()).keys() == own
+    assert kept.builds("copy.py", own).keys() == own
+    assert not kept.builds("another.py", {one}), "somebody's kernel of the same name is compared with ours"
+    assert not kept.builds("another.py", {one, "chosen float32 tf32: my_kernel", "chosen float16: my_kernel"})
 
 
 def test_a_card_without_a_description_is_named() -> None:
