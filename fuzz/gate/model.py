@@ -26,8 +26,8 @@ _ISSUED: Final = 4
 # Bytes in a clock: between shared memory and registers, and between L2 and a multiprocessor.
 _SHARED_BYTES: Final = 128
 _L2_BYTES: Final = 64
-# Hopper does the instructions of the cards before it, mma.sync, at this part of wgmma's rate (Luo et al. 2024,
-# "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", table 8).
+# Hopper does the instructions of the cards before it, mma.sync, at this part of its peak, on average (Luo et al. 2024,
+# "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", arXiv 2402.13499).
 _SYNCHRONOUS_ON_HOPPER: Final = 0.629
 _FREE: Final = ("BRA", "NOP", "EXIT", "BSSY", "BSYNC", "WARPSYNC", "DEPBAR", "LDGDEPBAR", "BAR", "SYNCS", "WARPGROUP")
 
