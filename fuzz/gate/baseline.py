@@ -14,7 +14,7 @@ from fuzz.gate.sass import Instruction
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
 # Below this ptxas trades a few bytes for one more resident block; a real spill is larger.
-_SPILL_NOISE: Final = 16
+SPILL_NOISE: Final = 16
 _SLOWER: Final = 1.05
 
 
@@ -70,7 +70,7 @@ def faults(build: Build, card: Card) -> list[str]:
     if build.error:
         return [f"{build.name} is not built: {build.error}"]
     found = []
-    if build.spilled > _SPILL_NOISE:
+    if build.spilled > SPILL_NOISE:
         found.append(f"{build.name} spills {build.spilled} bytes of registers for each thread: halve one of its BLOCKs")
     if build.shared > card.shared_memory_per_block:
         found.append(
@@ -112,6 +112,5 @@ def _matrix(build: Build) -> int:
 
 def _width(build: Build) -> float:
     """Bytes that a thread loads from global memory at a time in the main loop, on average; infinite for none."""
-    loads = {opcode: count for opcode, count in build.accesses.items() if opcode.partition(".")[0] in ("LDG", "LDGSTS")}
-    moved = sum(Instruction(opcode, False, None).bytes * count for opcode, count in loads.items())
-    return moved / sum(loads.values()) if loads else float("inf")
+    moved = sum(Instruction(opcode, False, None).bytes * count for opcode, count in build.loads.items())
+    return moved / sum(build.loads.values()) if build.loads else float("inf")

@@ -58,6 +58,11 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     milliseconds: float | None = None
     error: str = ""
 
+    @property
+    def loads(self) -> dict[str, int]:
+        """Of the accesses, the loads from global memory."""
+        return {code: count for code, count in self.accesses.items() if code.partition(".")[0] in ("LDG", "LDGSTS")}
+
 
 def products(case: Case) -> int:
     """Multiplications of a call."""
@@ -129,9 +134,9 @@ def _operands(dtype: Dtype) -> list[Any]:
 
 def _described(card: Card, launch: Launch) -> Build:
     from fuzz.gate.model import occupancy, predict
-    from fuzz.gate.sass import counts, disassemble
+    from fuzz.gate.sass import counts, disassemble, usage
 
-    listing, registers, spilled = disassemble(launch.cubin)
+    listing, (registers, spilled) = disassemble(launch.cubin), usage(launch.cubin)
     held = occupancy(card, registers, launch)
     loop = listing.main_loop()
     predicted = predict(card, listing, products(HEADLINE))

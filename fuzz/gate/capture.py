@@ -8,7 +8,6 @@ gate that touches what PyTorch and Triton keep to themselves.
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -32,19 +31,15 @@ class Launch:
 
     Attributes:
         kernel: The kernel's name.
-        programs: How many programs it has.
         warps: How many warps each program has.
         shared: Bytes of shared memory of a program.
         cubin: The machine code.
-        moved: Bytes of all tensors that it is given, each once.
     """
 
     kernel: str
-    programs: int
     warps: int
     shared: int
     cubin: bytes = field(repr=False)
-    moved: int
 
 
 class _Pointer:
@@ -104,7 +99,6 @@ def _on_meta(value: Any) -> Any:
 def _plain_operator(name: str, function: Callable[..., Any] | None = None, **_: Any) -> Any:
     """Stands in for `torch.library.triton_op` and `custom_op`: the function itself, without a dispatcher."""
     del name
-
     return _Operator if function is None else _Operator(function)
 
 
@@ -141,26 +135,15 @@ def on_card(card: Card) -> Iterator[list[Launch]]:
 
     def record(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         del warmup
-        tensors = {id(value): value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)}
         pointed = [_Pointer(value) if isinstance(value, torch.Tensor) else value for value in args]
         named = {key: _Pointer(value) if isinstance(value, torch.Tensor) else value for key, value in kwargs.items()}
         built = compile_only(kernel, *pointed, grid=grid, warmup=True, **named)
-        bound = inspect.signature(kernel.fn).bind(
-            *args, **{key: value for key, value in kwargs.items() if key in kernel.arg_names}
-        )
-        bound.apply_defaults()
-        size = grid(bound.arguments | kwargs) if callable(grid) else grid
-        programs = 1
-        for extent in size:
-            programs *= int(extent)
         launches.append(
             Launch(
                 kernel=kernel.fn.__name__,
-                programs=programs,
                 warps=built.metadata.num_warps,
                 shared=built.metadata.shared,
                 cubin=built.asm["cubin"],
-                moved=sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()),
             )
         )
         return built

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from fuzz.abilities import BUILT_IN
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.store import write
 from fuzz.gate.baseline import BASELINE, Baseline, read_baseline, write_baseline
@@ -14,8 +15,6 @@ from fuzz.gate.build import Build
 from fuzz.gate.devices import CARDS, Card
 from fuzz.gate.static import build, judge
 from fuzz.report.gate import static_text
-
-_BUILT_IN = ("fused", "two-pass")
 
 
 def gate_static(
@@ -44,7 +43,7 @@ def gate_static(
     card = _card(card_name)
     kept = baseline_file or BASELINE
     before = None if update else read_baseline(kept)
-    built = build(targets or _BUILT_IN, card, workers)
+    built = build(targets or tuple(BUILT_IN), card, workers)
     findings = [judge(target, builds, card, before) for target, builds in built.items()]
     if update:
         write(kept, write_baseline(_updated(kept, card, built)))

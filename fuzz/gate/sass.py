@@ -128,24 +128,28 @@ def parse(text: str) -> Listing:
     return Listing(tuple(instructions), labels)
 
 
-def disassemble(cubin: bytes) -> tuple[Listing, int, int]:
-    """The code of a kernel, its registers for each thread, and the bytes for each thread that they could not hold."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        listing = parse(_output("nvdisasm", "-c", file.name))
-        usage = _output("cuobjdump", "-res-usage", file.name)
-    registers, stack = (re.search(rf"{key}:(\d+)", usage) for key in ("REG", "STACK"))
+def disassemble(cubin: bytes) -> Listing:
+    """The code of a kernel."""
+    return parse(_output(cubin, "nvdisasm", "-c"))
+
+
+def usage(cubin: bytes) -> tuple[int, int]:
+    """A kernel's registers for each thread, and the bytes for each thread that they could not hold."""
+    said = _output(cubin, "cuobjdump", "-res-usage")
+    registers, stack = (re.search(rf"{key}:(\d+)", said) for key in ("REG", "STACK"))
     if registers is None or stack is None:
-        raise RuntimeError(f"cuobjdump -res-usage names no registers or stack: {usage!r}")
-    return listing, int(registers[1]), int(stack[1])
+        raise RuntimeError(f"cuobjdump -res-usage names no registers or stack: {said!r}")
+    return int(registers[1]), int(stack[1])
 
 
-def _output(tool: str, *arguments: str) -> str:
+def _output(cubin: bytes, tool: str, option: str) -> str:
     import triton  # the process that compares builds does without
 
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    return subprocess.run([tools / tool, *arguments], capture_output=True, text=True, check=True).stdout
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run([tools / tool, option, file.name], capture_output=True, text=True, check=True).stdout
 
 
 def counts(instructions: list[Instruction]) -> Counter[str]:

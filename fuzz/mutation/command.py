@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fuzz.abilities import BUILT_IN
 from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.campaign.store import read_cases
 from fuzz.circumstances import circumstances
@@ -19,7 +20,7 @@ from fuzz.mutation.score import Result, Score
 from fuzz.mutation.selection import every_mutant, named, reached, sample
 from fuzz.mutation.subject import Subject, subject_of
 
-BUILT_IN_TARGETS: Final = ("fused", "two-pass")
+BUILT_IN_TARGETS: Final = tuple(BUILT_IN)
 
 # Told of each result, and of how many there are and will be.
 Notify = Callable[[Result, int, int], None]

@@ -31,7 +31,6 @@ def _verdict(finding: Finding) -> str:
 def _row(build: Build) -> tuple[str, ...]:
     if build.error:
         return (build.name, *[""] * (len(_HEAD) - 2), "not built")
-    loads = {opcode: count for opcode, count in build.accesses.items() if opcode.startswith(("LDG.", "LDGSTS"))}
     return (
         build.name,
         str(build.registers),
@@ -39,7 +38,7 @@ def _row(build: Build) -> tuple[str, ...]:
         str(build.shared),
         str(build.blocks),
         build.limit,
-        ", ".join(f"{count} {_short(opcode)}" for opcode, count in loads.items()),
+        ", ".join(f"{count} {_short(opcode)}" for opcode, count in build.loads.items()),
         "" if build.milliseconds is None else f"{build.milliseconds:.2f}",
         build.pipe if build.milliseconds is not None else "",
     )

@@ -6,17 +6,15 @@ Hopper GPU launches, `python static_build.py 90 flat`.
 
 import importlib
 import json
-import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+
+from fuzz.gate.sass import usage
 
 fused = importlib.import_module("fused.conv_scale_min")
 baseline = importlib.import_module("fused.two_pass")
@@ -29,7 +27,6 @@ GENERAL_KERNELS = (
 )
 POINTERS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16", "float64": "*fp64"}
 GENERAL = ("small", "tiny", "medium", "large")
-CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 
 Build = tuple[str, Any, dict[str, str], dict[str, Any]]
@@ -144,17 +141,6 @@ def flat_builds() -> Iterator[Build]:
                 yield name, fused.flat_kernel, types, values
 
 
-def stack_bytes(cubin: bytes) -> int:
-    """Bytes of local memory per thread: what registers could not hold."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        usage = subprocess.run([CUOBJDUMP, "-res-usage", file.name], capture_output=True, text=True, check=True)
-    found = re.search(r"STACK:(\d+)", usage.stdout)
-    assert found is not None, usage.stdout
-    return int(found[1])
-
-
 def main(capability: int, kind: str = "") -> None:
     """Build all; a build that fails is a line too."""
     for name, kernel, types, values in builds(kind):
@@ -168,7 +154,7 @@ def main(capability: int, kind: str = "") -> None:
             attributes = {} if kernel in GENERAL_KERNELS else {place: [["tt.divisibility", 16]] for place in aligned}
             source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
             built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-            line |= {"stack": stack_bytes(built.asm["cubin"]), "shared": built.metadata.shared}
+            line |= {"stack": usage(built.asm["cubin"])[1], "shared": built.metadata.shared}
             line["specialized"] = "ttg.warp_specialize" in built.asm["ttgir"]
         except Exception as error:  # reported line by line, judged by the test
             line["error"] = f"{type(error).__name__}: {error}"
