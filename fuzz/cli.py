@@ -22,6 +22,7 @@ from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
 from fuzz.campaign.store import read_case, read_summary, write
 from fuzz.case import DTYPES, Case, Dtype, Precision
+from fuzz.gate.workload import WORKLOADS
 from fuzz.layout import CaseError
 from fuzz.report.progress import Progress
 from fuzz.report.summary import summary_text
@@ -176,7 +177,7 @@ def mutants(
 
 @command.group()
 def gate() -> None:
-    """Judge a kernel's speed by what the compiler made of it."""
+    """Judge a kernel's speed: by what the compiler made of it, or on a GPU."""
 
 
 @gate.command()
@@ -203,6 +204,32 @@ def static(
     )
     print(text, end="")
     return status
+
+
+@gate.command()
+@click.option("--target", default="fused", show_default=True, help=_TARGET_HELP)
+@click.option("--rounds", type=click.IntRange(min=20), default=100, show_default=True, help="Times of each contender.")
+@click.option("--only", multiple=True, type=click.Choice(WORKLOADS), help="A workload; repeat for several.")
+@click.option("--thresholds", type=click.Path(path_type=Path), help="What to reach, as TOML.  [default: the kept one]")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write what was measured.")
+def runtime(*, target: str, rounds: int, only: tuple[str, ...], thresholds: Path | None, json_file: Path | None) -> int:
+    """Time a kernel on this GPU beside eager, torch.compile and the unfused kernels, in turn."""
+    from fuzz.gate.command import gate_runtime
+
+    text, status = gate_runtime(_resolved(target), rounds, only, thresholds, json_file=json_file)
+    print(text, end="")
+    return status
+
+
+@command.command()
+@click.option("--target", multiple=True, help=_TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all figures.")
+def profile(*, target: tuple[str, ...], json_file: Path | None) -> int:
+    """Run a kernel under Nsight Compute, on a GPU, for the headline shape in float32."""
+    from fuzz.gate.command import profile_targets
+
+    print(profile_targets(tuple(map(_resolved, target)), json_file=json_file), end="")
+    return 0
 
 
 def replay_case(case: Case, *, target: str, device: str = "auto") -> int:

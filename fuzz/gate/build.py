@@ -1,26 +1,24 @@
 """What a target launches on a card for the headline shape, as built: registers, memory, the loop that multiplies.
 
 Run as a program, in a process of its own, since a target is another person's file and Triton must not interpret there:
-`python -m fuzz.gate.build FILE TARGET CARD DTYPE:PRECISION …` writes the builds to FILE, as JSON.
+`python -m fuzz.gate.build FILE TARGET CARD DTYPE:PRECISION …` writes the calls to FILE, as JSON.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fuzz.case import Case, Dtype, Precision
 from fuzz.gate.devices import CARDS, Card
+from fuzz.gate.workload import HEADLINE, operands, partial_products
 
 if TYPE_CHECKING:
     from fuzz.gate.capture import Launch  # at run time only where Triton compiles
-
-# KernelBench level 2, problem 32: the workload that the card is to be fastest at.
-HEADLINE: Final = Case(n=64, c_in=64, h=256, w=256, c_out=128, kh=3, kw=3, scale=2.0, bias=True)
 
 
 class Build(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,8 +36,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
         accesses: Its loads and stores, by opcode.
         integer: Its instructions for addresses and conditions.
         clocks: What it keeps each pipe busy for, in clocks of a multiprocessor, for one warp's turn.
-        pipe: The busiest.
-        milliseconds: What the card needs at least for all products; None where no loop multiplies.
+        pipe: What takes longest, the memory, `DRAM`, among it.
+        milliseconds: What the card needs at least: for all products, or, if that is more, to move every tensor that
+            the launch uses once. None where an earlier launch of the call has done all products.
         error: Why there is no build; the other attributes then mean nothing.
     """
 
@@ -64,20 +63,41 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
         return {code: count for code, count in self.accesses.items() if code.partition(".")[0] in ("LDG", "LDGSTS")}
 
 
-def products(case: Case) -> int:
-    """Multiplications of a call."""
-    height, width = case.out_size
-    return case.n * case.c_out * height * width * case.c_in // case.groups * case.kh * case.kw
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A call for the headline shape.
+
+    Attributes:
+        name: Configuration, dtype and precision.
+        builds: What it launches, in order. A build that equals one of an earlier call has that one's name.
+    """
+
+    name: str
+    builds: list[Build]
+
+    @property
+    def milliseconds(self) -> float | None:
+        """What the card needs at least for all launches; None where something is not built."""
+        if any(build.error for build in self.builds):
+            return None
+        return sum(build.milliseconds or 0.0 for build in self.builds)
 
 
-def builds(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterator[Build]:
+def unique(calls: Iterable[Call]) -> list[Build]:
+    """Return all builds of calls, each once."""
+    found: dict[str, Build] = {}
+    for call in calls:
+        for build in call.builds:
+            found.setdefault(build.name, build)
+    return [*found.values()]
+
+
+def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterator[Call]:
     """Build all that the target launches for the headline shape, as it chooses and in each configuration that it names.
 
     Args:
         target: As for `--target`.
         card: For which card.
-        dtype: Of x, weight and bias; 16 bits lie channels last, as is usual for them. Nothing is built if the target
-            does not promise it.
+        dtype: Of x, weight and bias. Nothing is built if the target does not promise it.
         precision: How float32 is multiplied; nothing is built for ieee if the target cannot be told.
 
     Raises:
@@ -91,78 +111,74 @@ def builds(target: str, card: Card, dtype: Dtype, precision: Precision) -> Itera
         able = loaded.abilities
         if dtype not in able.dtypes or (precision == "ieee" and not able.precision):
             return
-        known: dict[tuple[str, bytes], Build] = {}
-        told: list[Build] = []
+        known: dict[Any, Build] = {}
         for config in (None, *able.configs):
             launches.clear()
             asked = precision if able.precision else "default"
             case = msgspec.structs.replace(HEADLINE, dtype=dtype, precision=asked, config=config)
-            prefix = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
+            name = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
             try:
-                loaded.bind(case)(*_operands(dtype))
+                loaded.bind(case)(*operands(case, "meta"))
             except NotImplementedError:
                 continue
             # Whatever a target raises on a card that is not there, it is a build that failed.
             except Exception as error:
-                yield Build(name=prefix, error=" ".join(f"{type(error).__name__}: {error}".split())[:300])
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                yield Call(name=name, builds=[Build(name=name, error=reason)])
                 continue
-            multiplied = False
-            for launch in launches:
-                # Code is read once, and one build that equals another is told once: by the name that came first.
-                key = launch.kernel, launch.cubin
-                known[key] = known.get(key) or _described(card, launch)
-                if known[key] not in told:
-                    told.append(known[key])
-                    build = msgspec.structs.replace(known[key], name=f"{prefix}: {launch.kernel}")
-                    # The products are those of the first that multiplies: later ones do what is left, mostly nothing.
-                    yield msgspec.structs.replace(build, milliseconds=None) if multiplied else build
-                multiplied = multiplied or known[key].milliseconds is not None
+            yield Call(name=name, builds=_builds(name, launches, card, case, known))
 
 
-def _operands(dtype: Dtype) -> list[Any]:
-    import torch
+def _builds(name: str, launches: list[Launch], card: Card, case: Case, known: dict[Any, Build]) -> list[Build]:
+    """What was launched, by the names that came first for equal code."""
+    found: list[Build] = []
+    multiplied = False
+    for launch in launches:
+        # The products are those of the first that multiplies: later ones do what is left, mostly nothing.
+        key = launch.kernel, launch.cubin, launch.tensor_bytes, multiplied
+        if key not in known:
+            known[key] = _described(f"{name}: {launch.kernel}", card, launch, case, done=multiplied)
+        found.append(known[key])
+        multiplied = multiplied or bool(known[key].matrix or known[key].clocks)
+    return found
 
-    shapes = (
-        (HEADLINE.n, HEADLINE.c_in, HEADLINE.h, HEADLINE.w),
-        (HEADLINE.c_out, HEADLINE.c_in, HEADLINE.kh, HEADLINE.kw),
-        (HEADLINE.c_out,),
-    )
-    x, weight, bias = (torch.empty(shape, dtype=getattr(torch, dtype), device="meta") for shape in shapes)
-    halves = dtype in ("float16", "bfloat16")
-    return [x.to(memory_format=torch.channels_last) if halves else x, weight, bias]
 
-
-def _described(card: Card, launch: Launch) -> Build:
+def _described(name: str, card: Card, launch: Launch, case: Case, *, done: bool) -> Build:
     from fuzz.gate.model import occupancy, predict
     from fuzz.gate.sass import counts, disassemble, usage
 
     listing, (registers, spilled) = disassemble(launch.cubin), usage(launch.cubin)
     held = occupancy(card, registers, launch)
     loop = listing.main_loop()
-    predicted = predict(card, listing, products(HEADLINE))
+    matrix = dict(counts([one for one in loop if one.products]))
+    predicted = predict(card, listing, case.multiplications * partial_products(case, matrix))
+    memory = 1e3 * launch.tensor_bytes / card.bandwidth
+    milliseconds, pipe = memory, "DRAM"
+    if predicted and predicted.milliseconds > memory:
+        milliseconds, pipe = predicted.milliseconds, predicted.pipe
     return Build(
-        name=launch.kernel,
+        name=name,
         registers=registers,
         spilled=spilled,
         shared=launch.shared,
         warps=launch.warps,
         blocks=held.blocks,
         limit=held.limit,
-        matrix=dict(counts([one for one in loop if one.products])),
+        matrix=matrix,
         accesses=dict(counts([one for one in loop if one.bytes])),
         integer=sum(not one.products and not one.bytes for one in loop),
         clocks=predicted.clocks if predicted else {},
-        pipe=predicted.pipe if predicted else "",
-        milliseconds=round(predicted.milliseconds, 4) if predicted else None,
+        pipe=pipe,
+        milliseconds=None if predicted and done else round(milliseconds, 4),
     )
 
 
-def main(file: str, target: str, card: str, *calls: str) -> int:
-    """Write the builds; 2, and a line that says why, where the target cannot be loaded."""
+def main(file: str, target: str, card: str, *asked: str) -> int:
+    """Write the calls; 2, and a line that says why, where the target cannot be loaded."""
     from fuzz.target import TargetError
 
     try:
-        found = [build for call in calls for build in builds(target, CARDS[card], *call.split(":"))]  # type: ignore[arg-type]  # the gate's own words
+        found = [call for words in asked for call in calls(target, CARDS[card], *words.split(":"))]  # type: ignore[arg-type]  # the gate's own words
     except TargetError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -8,6 +8,7 @@ gate that touches what PyTorch and Triton keep to themselves.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -33,12 +34,14 @@ class Launch:
         kernel: The kernel's name.
         warps: How many warps each program has.
         shared: Bytes of shared memory of a program.
+        tensor_bytes: Of all tensors that it does something with.
         cubin: The machine code.
     """
 
     kernel: str
     warps: int
     shared: int
+    tensor_bytes: int
     cubin: bytes = field(repr=False)
 
 
@@ -96,6 +99,22 @@ def _on_meta(value: Any) -> Any:
     return torch.device("meta") if is_cuda or is_name else value
 
 
+def _bytes(arguments: dict[str, Any], code: str) -> int:
+    """Of tensors among arguments that Triton's code does something with; memory that is given twice counts once.
+
+    Args:
+        arguments: By parameter.
+        code: Triton's intermediate code, where parameters have their names, if only in the head of the function.
+    """
+    given: dict[int, int] = {}
+    for name, value in arguments.items():
+        used = len(re.findall(rf"%{re.escape(name)}\b", code)) != 1
+        if used and isinstance(value, torch.Tensor):
+            place, size = value.untyped_storage()._cdata, value.numel() * value.element_size()
+            given[place] = max(given.get(place, 0), size)
+    return sum(given.values())
+
+
 def _plain_operator(name: str, function: Callable[..., Any] | None = None, **_: Any) -> Any:
     """Stands in for `torch.library.triton_op` and `custom_op`: the function itself, without a dispatcher."""
     del name
@@ -143,6 +162,7 @@ def on_card(card: Card) -> Iterator[list[Launch]]:
                 kernel=kernel.fn.__name__,
                 warps=built.metadata.num_warps,
                 shared=built.metadata.shared,
+                tensor_bytes=_bytes({**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}, built.asm["ttir"]),
                 cubin=built.asm["cubin"],
             )
         )

@@ -10,11 +10,17 @@ import msgspec
 from fuzz.abilities import BUILT_IN
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.store import write
+from fuzz.circumstances import circumstances
 from fuzz.gate.baseline import BASELINE, Baseline, read_baseline, write_baseline
-from fuzz.gate.build import Build
+from fuzz.gate.build import Call, unique
 from fuzz.gate.devices import CARDS, Card
+from fuzz.gate.profile import known_profiles, profile
+from fuzz.gate.runtime import judge as judge_times
+from fuzz.gate.runtime import measure
 from fuzz.gate.static import build, judge
-from fuzz.report.gate import static_text
+from fuzz.gate.thresholds import THRESHOLDS, read_thresholds
+from fuzz.gate.workload import WORKLOADS
+from fuzz.report.gate import profile_text, runtime_text, static_text
 
 
 def gate_static(
@@ -44,7 +50,7 @@ def gate_static(
     kept = baseline_file or BASELINE
     before = None if update else read_baseline(kept)
     built = build(targets or tuple(BUILT_IN), card, workers)
-    findings = [judge(target, builds, card, before) for target, builds in built.items()]
+    findings = [judge(target, calls, card, before) for target, calls in built.items()]
     if update:
         write(kept, write_baseline(_updated(kept, card, built)))
     if json_file:
@@ -53,15 +59,60 @@ def gate_static(
     return text, 1 if any(finding.complaints for finding in findings) else 0
 
 
+def gate_runtime(
+    target: str, rounds: int, workloads: tuple[str, ...], thresholds_file: Path | None, *, json_file: Path | None
+) -> tuple[str, int]:
+    """Time a target on this machine's GPU, judge it, and return what to print and the exit status.
+
+    Args:
+        target: Its name.
+        rounds: How often everything is timed.
+        workloads: Names of `WORKLOADS`; all if there are none.
+        thresholds_file: What to hold it against; None for those that are kept here.
+        json_file: Where to write what was measured, or None.
+
+    Raises:
+        UsageError: The target cannot be loaded, or the thresholds cannot be read.
+        InfrastructureError: There is no GPU, the process died, or no workload is for the target.
+    """
+    path = thresholds_file or THRESHOLDS
+    read_thresholds("", path)  # before minutes are spent
+    measured = measure(target, rounds, workloads or tuple(WORKLOADS))
+    judgement = judge_times(measured, *read_thresholds(measured.card, path))
+    if json_file:
+        write(json_file, msgspec.json.format(msgspec.json.encode(judgement), indent=1).decode() + "\n")
+    return runtime_text(judgement), judgement.status
+
+
+def profile_targets(targets: tuple[str, ...], *, json_file: Path | None) -> str:
+    """Run targets under Nsight Compute and return what to print.
+
+    Args:
+        targets: Their names; those of this repository if there are none.
+        json_file: Where to write all figures, or None.
+
+    Raises:
+        UsageError: There is no Nsight Compute, or a target cannot be loaded.
+        InfrastructureError: There is no GPU, or its counters may not be read.
+    """
+    kernels = [found for target in targets or tuple(BUILT_IN) for found in profile(target)]
+    before = known_profiles()
+    if json_file:
+        record = {"circumstances": circumstances("cuda"), "kernels": kernels, "before": before}
+        write(json_file, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
+    return profile_text(kernels, before)
+
+
 def _card(name: str) -> Card:
     if name not in CARDS:
         raise UsageError(f"--card {name}: there is a description of {', '.join(CARDS)}")
     return CARDS[name]
 
 
-def _updated(kept: Path, card: Card, built: dict[str, list[Build]]) -> Baseline:
+def _updated(kept: Path, card: Card, built: dict[str, list[Call]]) -> Baseline:
     """The baseline with these builds; those of other targets stay, if they are of the same card and version."""
     here = version("triton")
+    builds = {target: unique(calls) for target, calls in built.items()}
     old = read_baseline(kept) if kept.exists() else None
     same = old is not None and (old.card, old.triton) == (card.name, here)
-    return Baseline(card=card.name, triton=here, targets={**(old.targets if old and same else {}), **built})
+    return Baseline(card=card.name, triton=here, targets={**(old.targets if old and same else {}), **builds})

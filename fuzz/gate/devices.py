@@ -65,7 +65,7 @@ CARDS: Final = {
             source="NVIDIA L40S data sheet; CUDA C++ Programming Guide, compute capability 8.9",
         ),
         Card(
-            name="A100 80GB", capability=80, multiprocessors=108, clock=1.41e9, bandwidth=2039e9, l2=40 * 2**20,
+            name="A100-SXM4-80GB", capability=80, multiprocessors=108, clock=1.41e9, bandwidth=2039e9, l2=40 * 2**20,
             shared_memory=164 * 1024, shared_memory_per_block=163 * 1024, threads=2048,
             rates={"float16": 312e12, "tf32": 156e12, "float32": 19.5e12, "float64": 9.7e12},
             source="NVIDIA A100 Tensor Core GPU Architecture white paper, table 1; CUDA C++ Programming Guide, 8.0",

@@ -17,11 +17,11 @@ import msgspec
 
 from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.gate.baseline import Baseline, faults, losses
-from fuzz.gate.build import Build
+from fuzz.gate.build import Build, Call, unique
 from fuzz.gate.devices import Card
 
 # dtypes and precisions of the calls that are built, those of a process together; the first take longest.
-_CALLS: Final = (
+_ASKED: Final = (
     ("float32:ieee",),
     ("float32:tf32",),
     ("float16:default", "bfloat16:default", "float64:default"),
@@ -47,32 +47,33 @@ class Finding:
     note: str
 
 
-def build(targets: tuple[str, ...], card: Card, workers: int) -> dict[str, list[Build]]:
-    """Build all that targets launch for the headline shape, in processes of their own; returns it by target.
+def build(targets: tuple[str, ...], card: Card, workers: int) -> dict[str, list[Call]]:
+    """Build all that targets launch for the headline shape, in processes of their own; returns calls by target.
 
     Raises:
         UsageError: A target cannot be loaded.
         InfrastructureError: A process died, or a target launches nothing.
     """
     with ThreadPoolExecutor(workers) as pool:
-        parts = [(target, pool.submit(_build, target, card, calls)) for target in targets for calls in _CALLS]
+        parts = [(target, pool.submit(_build, target, card, asked)) for target in targets for asked in _ASKED]
         found = [(target, part.result()) for target, part in parts]
-    built = {target: [build for name, part in found if name == target for build in part] for target in targets}
-    for target, builds in built.items():
-        if not builds:
+    built = {target: [call for name, part in found if name == target for call in part] for target in targets}
+    for target, calls in built.items():
+        if not any(call.builds for call in calls):
             raise InfrastructureError(f"target {target} launched nothing that Triton compiles for the headline shape")
     return built
 
 
-def judge(target: str, builds: list[Build], card: Card, baseline: Baseline | None) -> Finding:
+def judge(target: str, calls: list[Call], card: Card, baseline: Baseline | None) -> Finding:
     """Say what is wrong with a target's builds, by themselves and against the baseline.
 
     Args:
         target: Its name.
-        builds: All of them.
+        calls: All of its calls.
         card: Which card they are for.
         baseline: What they are compared with, or None.
     """
+    builds = unique(calls)
     complaints = [line for build in builds for line in faults(build, card)]
     if baseline is None:
         return Finding(target=target, builds=builds, complaints=complaints, compared=0, note="")
@@ -95,14 +96,14 @@ def _differences(now: set[str], before: set[str]) -> Iterable[str]:
         yield f"{name} is not in the baseline: --update takes it in"
 
 
-def _build(target: str, card: Card, calls: tuple[str, ...]) -> list[Build]:
+def _build(target: str, card: Card, asked: tuple[str, ...]) -> list[Call]:
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "builds.json"
-        command = [sys.executable, "-m", "fuzz.gate.build", str(file), target, card.name, *calls]
+        command = [sys.executable, "-m", "fuzz.gate.build", str(file), target, card.name, *asked]
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
         if process.returncode == 0 and file.exists():
-            return msgspec.json.decode(file.read_bytes(), type=list[Build])
+            return msgspec.json.decode(file.read_bytes(), type=list[Call])
     if process.returncode == 2:
         raise UsageError(process.stderr.strip())
     last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]

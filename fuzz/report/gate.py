@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+
 from fuzz.gate.build import Build
 from fuzz.gate.devices import Card
+from fuzz.gate.measurement import Timing
+from fuzz.gate.profile import METRICS, Profile, Profiles
+from fuzz.gate.runtime import ROOFLINE, Claim, Judgement, power_capped
 from fuzz.gate.static import Finding
 
 _HEAD = ("build", "registers", "spilled", "shared", "blocks", "held by", "loads", "ms", "bound by")
@@ -11,13 +16,84 @@ _HEAD = ("build", "registers", "spilled", "shared", "blocks", "held by", "loads"
 
 def static_text(finding: Finding, card: Card) -> str:
     """The table of a target's builds, what is wrong with them, and the verdict."""
-    rows = [_HEAD, *map(_row, finding.builds)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
     lines = [f"{finding.target} for the {card.name}, headline shape; ms is what the busiest pipe needs at least"]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += _table([_HEAD, *map(_row, finding.builds)])
     lines += [f"worse: {complaint}" for complaint in finding.complaints]
     lines.append(_verdict(finding))
     return "\n".join(lines) + "\n"
+
+
+def runtime_text(judgement: Judgement) -> str:
+    """The times of all contenders, what they were held against, and the verdict."""
+    measured = judgement.measurement
+    versions = ", ".join(f"{name} {version}" for name, version in measured.circumstances["versions"].items())
+    lines = [f"{measured.target} on {measured.card} ({versions}); thresholds of [{judgement.section}]"]
+    for timing in measured.timings:
+        lines += ["", f"{timing.workload}: {_circumstances(timing)}", *_comparisons(judgement, timing)]
+        lines += [f"wrong: {complaint}" for complaint in timing.complaints]
+        if timing.workload in judgement.refusals:
+            lines.append(f"no verdict: {judgement.refusals[timing.workload]}")
+    lines += [f"{workload}: not timed, {reason}" for workload, reason in measured.skipped.items()]
+    return "\n".join([*lines, "", _runtime_verdict(judgement)]) + "\n"
+
+
+def profile_text(kernels: list[Profile], before: Profiles) -> str:
+    """Metrics by kernel, and beside them what the unfused kernels had."""
+    columns = [*kernels, *before.kernels]
+    rows = [("", *(one.target for one in columns)), ("", *(one.kernel for one in columns))]
+    rows += [(name, *(_figure(one.metrics.get(name)) for one in columns)) for name in METRICS]
+    return "\n".join([*_table(rows), f"the last {len(before.kernels)}: {before.source}"]) + "\n"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}" if value == int(value) else f"{value:.2f}"
+
+
+def _comparisons(judgement: Judgement, timing: Timing) -> list[str]:
+    claims = {claim.against: claim for claim in judgement.claims if claim.workload == timing.workload}
+    rows: list[tuple[str, ...]] = [("", "ms", "times the target's", "99 % interval", "at least", "")]
+    for name, time in judgement.medians[timing.workload].items():
+        rows.append((name, f"{time.value:.4f}", *(_compared(claims[name]) if name in claims else [""] * 4)))
+    if ROOFLINE in claims:
+        rows.append((ROOFLINE, "", *_compared(claims[ROOFLINE])))
+    return _table(rows)
+
+
+def _compared(claim: Claim) -> tuple[str, ...]:
+    found = claim.found
+    asked = "" if claim.threshold is None else f"{claim.threshold:g}"
+    return f"{found.value:.3f}", f"{found.low:.3f} – {found.high:.3f}", asked, "missed" if claim.missed else ""
+
+
+def _circumstances(timing: Timing) -> str:
+    rounds = len(timing.milliseconds["target"])
+    said = f"{rounds} rounds, error {timing.error_ratio:.2g} of the allowed one"
+    if not timing.readings:
+        return f"{said}, the driver says nothing of its clocks"
+    clock = statistics.median(reading.clock for reading in timing.readings)
+    heat = max(reading.temperature for reading in timing.readings)
+    capped = power_capped(timing.readings)
+    return f"{said}, {clock:.0f} MHz, at most {heat:.0f} °C" + (
+        f", power held it down in {capped:.0%}" if capped else ""
+    )
+
+
+def _runtime_verdict(judgement: Judgement) -> str:
+    if judgement.status == 3:
+        return f"no verdict for {', '.join(judgement.refusals)}"
+    missed = [claim for claim in judgement.claims if claim.missed and claim.workload not in judgement.refusals]
+    wrong = [timing.workload for timing in judgement.measurement.timings if timing.complaints]
+    words = [f"wrong results for {', '.join(wrong)}"] if wrong else []
+    words += [
+        f"{claim.workload} against {claim.against}: {claim.found.low:.3f} at the lower end, must be {claim.threshold:g}"
+        for claim in missed
+    ]
+    return f"missed: {'; '.join(words)}" if words else "passed"
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _verdict(finding: Finding) -> str:

@@ -1,0 +1,128 @@
+"""Times a target on a GPU beside what a user would take instead, and looks at what it returns.
+
+Run as a program, in a process of its own, since a target is another person's file:
+`python -P -m fuzz.gate.timing FILE TARGET ROUNDS WORKLOAD …` writes the measurement to FILE, as JSON.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import torch
+
+from fuzz.case import Case
+from fuzz.circumstances import circumstances
+from fuzz.gate.clocks import ClockLog
+from fuzz.gate.inspection import Inspection
+from fuzz.gate.measurement import Measurement, Timing
+from fuzz.gate.stopwatch import Inputs, Stopwatch
+from fuzz.gate.workload import WORKLOADS, operands, options
+from fuzz.target import Call, Target, TargetError, load_target
+
+_PLACES: Final = 2
+_WARM_UP_ROUNDS: Final = 5
+
+
+def why_skipped(target: Target, case: Case) -> str:
+    """Return why a workload is not for the target; empty if it is."""
+    able = target.abilities
+    if case.dtype not in able.dtypes:
+        return f"the target does not promise {case.dtype}"
+    if case.precision == "ieee" and not able.precision:
+        return "the target cannot be told to multiply float32 in full"
+    return able.why_not(case)
+
+
+def contenders(target: Target, case: Case) -> dict[str, Call]:
+    """What is timed, by name: the target, and what a user would take instead."""
+    told = options(case)
+
+    def eager(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+        return torch.min(torch.conv2d(x, weight, bias, **told) * case.scale, dim=1, keepdim=True).values
+
+    torch._dynamo.reset()  # else it takes the next workload for the first with other sizes, and makes those symbols
+    others = {name: load_target(name).bind(case) for name in ("fused", "two-pass") if name != target.name}
+    return {"target": target.bind(case), "eager": eager, "compile": torch.compile(eager), **others}
+
+
+def measure(target: Target, workload: str, rounds: int) -> Timing:
+    """Time a workload: all contenders in each round, in an order of chance."""
+    case = WORKLOADS[workload]
+    torch.backends.cudnn.allow_tf32 = case.precision != "ieee"
+    torch.manual_seed(0)
+    x, weight, bias = operands(case, "cuda")
+    inputs = Inputs([x, *(operands(case, "cuda")[0] for _ in range(_PLACES - 1))])
+    calls = {name: _bound(call, weight, bias) for name, call in contenders(target, case).items()}
+    inspection = Inspection(target, case, weight, bias)
+    inspection.look(calls["target"], inputs, "before the first round")
+    stopwatch = Stopwatch()
+    _rounds(calls, inputs, stopwatch, _WARM_UP_ROUNDS, None)
+    with ClockLog(f"GPU-{torch.cuda.get_device_properties().uuid}") as log:
+        milliseconds = _rounds(calls, inputs, stopwatch, rounds, inspection)
+    inspection.look(calls["target"], inputs, "after the last round")
+    return Timing(
+        workload=workload,
+        milliseconds=milliseconds,
+        flushes=stopwatch.flushes,
+        late=stopwatch.late,
+        error_ratio=inspection.error_ratio,
+        complaints=inspection.complaints(),
+        readings=log.readings,
+    )
+
+
+def _rounds(
+    calls: dict[str, Callable[[torch.Tensor], torch.Tensor]],
+    inputs: Inputs,
+    stopwatch: Stopwatch,
+    rounds: int,
+    inspection: Inspection | None,
+) -> dict[str, list[float]]:
+    order, chance = list(calls), random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        chance.shuffle(order)
+        which, x = inputs.next()
+        for name in order:
+            taken, out = stopwatch.time(lambda name=name, x=x: calls[name](x))  # type: ignore[misc]  # defaults bind the loop's variables
+            times[name].append(round(taken, 6))
+            if inspection and name == "target":
+                inspection.compare(which, out)
+    return times
+
+
+def _bound(call: Call, weight: torch.Tensor, bias: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x: call(x, weight, bias)
+
+
+def main(file: str, name: str, rounds: str, *workloads: str) -> int:
+    """Write the measurement; 2, and a line that says why, where the target cannot be loaded, 3 without a GPU."""
+    if not torch.cuda.is_available():
+        sys.stderr.write("there is no CUDA device here: the runtime gate measures on one\n")
+        return 3
+    try:
+        target = load_target(name)
+        reasons = {workload: why_skipped(target, WORKLOADS[workload]) for workload in workloads}
+        timings = [measure(target, workload, int(rounds)) for workload, reason in reasons.items() if not reason]
+    except TargetError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    found = Measurement(
+        target=name,
+        card=torch.cuda.get_device_name().removeprefix("NVIDIA ").removeprefix("GeForce "),
+        circumstances=circumstances("cuda"),
+        timings=timings,
+        skipped={workload: reason for workload, reason in reasons.items() if reason},
+    )
+    # Not to standard output, which the target may use.
+    Path(file).write_bytes(msgspec.json.encode(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
