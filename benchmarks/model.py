@@ -1,20 +1,22 @@
 """How well the static gate's model foretells times: every configuration for the headline shape, on the code for Ada.
 
-Run as `TRITON_OVERRIDE_ARCH=sm89 python benchmarks/model.py --json FILE` on a GPU of at least that architecture: Triton
-then generates what it generates for an RTX 4090, the card runs it, and the model foretells it with the card's own rates.
+Run as `TRITON_OVERRIDE_ARCH=sm89 python benchmarks/model.py --json FILE` on a GPU of at least that architecture:
+Triton then generates what it does for an RTX 4090, the card runs it, the model foretells it with the card's own rates.
 `--times FILE` takes the times from such a file, and needs no GPU: for a model that was changed.
 
 Times are of whole calls, medians of `ROUNDS`, one configuration after the other, with the clock that the card had
-meanwhile. Errors are of the time that is foretold at that clock, since a card that is capped by power is not at its boost clock.
+meanwhile. Errors are of the time that is foretold at that clock: a card that is capped by power is not at its boost.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +42,7 @@ KINDS = (("float32", "tf32"), ("float32", "ieee"), ("float16", "default"))
 def times(target: str) -> list[dict[str, Any]]:
     """Median milliseconds of a target's calls, and the clock, by the names that the static gate gives."""
     loaded = load_target(target)
-    stopwatch, found = Stopwatch(), []
-    uuid = f"GPU-{torch.cuda.get_device_properties().uuid}"
+    found = []
     for dtype, precision in KINDS:
         case = msgspec.structs.replace(HEADLINE, dtype=dtype, precision=precision)
         x, weight, bias = operands(case, "cuda")
@@ -49,19 +50,23 @@ def times(target: str) -> list[dict[str, Any]]:
         for config in (None, *loaded.abilities.configs):
             call = loaded.bind(msgspec.structs.replace(case, config=config))
             name = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
-
-            def once(call: Any = call) -> float:
-                _, now = inputs.next()
-                return stopwatch.time(lambda: call(now, weight, bias))[0]
-
-            for _ in range(3):
-                first = once()
-            with ClockLog(uuid) as log:
-                taken = [once() for _ in range(max(ROUNDS, int(1e3 * LEAST_SECONDS / (first + 1))))]
-            clocks = [reading.clock for reading in log.readings]
-            clock = statistics.median(clocks) if clocks else None
-            found.append({"target": target, "name": name, "ms": round(statistics.median(taken), 4), "mhz": clock})
+            ms, mhz = timed(functools.partial(call, weight=weight, bias=bias), inputs)
+            found.append({"target": target, "name": name, "ms": ms, "mhz": mhz})
     return found
+
+
+def timed(call: Callable[..., torch.Tensor], inputs: Inputs) -> tuple[float, float]:
+    """Median milliseconds of a call, and the clock in MHz."""
+    stopwatch = Stopwatch()
+
+    def once() -> float:
+        x = inputs.next()[1]
+        return stopwatch.time(lambda: call(x))[0]
+
+    first = [once() for _ in range(3)][-1]
+    with ClockLog(f"GPU-{torch.cuda.get_device_properties().uuid}") as log:
+        taken = [once() for _ in range(max(ROUNDS, int(1e3 * LEAST_SECONDS / (first + 1))))]
+    return round(statistics.median(taken), 4), statistics.median(reading.clock for reading in log.readings)
 
 
 def foretold(card: Card, workers: int) -> dict[tuple[str, str], Call]:

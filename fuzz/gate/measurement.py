@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class Reading(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True, array_like=True):
     """What the driver said of the card at one moment.
 
     Attributes:
