@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from fuzz.case import Case, CaseFile, encode_case, read_case_file, write_case_fi
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
+_NUMBERS: Final = re.compile(r"\[\s+((?:[-+.\deE]+,?\s+)+)\]")
 _SCRIPT: Final = '''\
 """Shows one failure again: run it with Python where `fuzz` is installed.
 
@@ -119,7 +121,7 @@ class Store:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
-        write(self.folder / "summary.json", msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
+        write(self.folder / "summary.json", json_text(summary))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -166,6 +168,12 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(record, dict):
                 yield record
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON that people read, too: a line for each attribute, and one for each list of numbers."""
+    text = msgspec.json.format(msgspec.json.encode(value), indent=1).decode()
+    return _NUMBERS.sub(lambda found: f"[{', '.join(found[1].replace(',', ' ').split())}]", text) + "\n"
 
 
 def write(path: Path, text: str) -> None:

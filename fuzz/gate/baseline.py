@@ -47,7 +47,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_baseline(path: Path = BASELINE) -> Baseline:
-    """Return what `write_baseline` wrote.
+    """Return what `gate static --update` wrote.
 
     Raises:
         UsageError: The file cannot be read, or is no baseline.
@@ -58,11 +58,6 @@ def read_baseline(path: Path = BASELINE) -> Baseline:
         raise UsageError(f"{path}: {error.strerror}; gate static --update writes it") from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path}: {error}") from None
-
-
-def write_baseline(baseline: Baseline) -> str:
-    """Return a baseline as JSON text, a line for each attribute, so that a change of it can be read."""
-    return msgspec.json.format(msgspec.json.encode(baseline), indent=1).decode() + "\n"
 
 
 def faults(build: Build, card: Card) -> list[str]:

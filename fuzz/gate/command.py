@@ -5,13 +5,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-import msgspec
-
 from fuzz.abilities import BUILT_IN
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import write
+from fuzz.campaign.store import json_text, write
 from fuzz.circumstances import circumstances
-from fuzz.gate.baseline import BASELINE, Baseline, read_baseline, write_baseline
+from fuzz.gate.baseline import BASELINE, Baseline, read_baseline
 from fuzz.gate.build import Call, unique
 from fuzz.gate.devices import CARDS, Card
 from fuzz.gate.profile import known_profiles, profile
@@ -52,9 +50,9 @@ def gate_static(
     built = build(targets or tuple(BUILT_IN), card, workers)
     findings = [judge(target, calls, card, before) for target, calls in built.items()]
     if update:
-        write(kept, write_baseline(_updated(kept, card, built)))
+        write(kept, json_text(_updated(kept, card, built)))
     if json_file:
-        write(json_file, msgspec.json.format(msgspec.json.encode(built), indent=1).decode() + "\n")
+        write(json_file, json_text(built))
     text = "".join(static_text(finding, card) for finding in findings)
     return text, 1 if any(finding.complaints for finding in findings) else 0
 
@@ -80,7 +78,7 @@ def gate_runtime(
     measured = measure(target, rounds, workloads or tuple(WORKLOADS))
     judgement = judge_times(measured, *read_thresholds(measured.card, path))
     if json_file:
-        write(json_file, msgspec.json.format(msgspec.json.encode(judgement), indent=1).decode() + "\n")
+        write(json_file, json_text(judgement))
     return runtime_text(judgement), judgement.status
 
 
@@ -99,7 +97,7 @@ def profile_targets(targets: tuple[str, ...], *, json_file: Path | None) -> str:
     before = known_profiles()
     if json_file:
         record = {"circumstances": circumstances("cuda"), "kernels": kernels, "before": before}
-        write(json_file, msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n")
+        write(json_file, json_text(record))
     return profile_text(kernels, before)
 
 

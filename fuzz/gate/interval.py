@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,30 +26,24 @@ class Interval:
         return (self.high - self.low) / self.value
 
 
-def median(times: list[float]) -> Interval:
-    """Return the median of times, with its interval."""
-    return _interval(np.median(times), np.median(_resampled(np.array(times)), axis=1))
+def median(values: Sequence[float]) -> Interval:
+    """Return the median of values, with its interval.
 
-
-def ratio(times: list[float], target: list[float]) -> Interval:
-    """Return how many times as long as the target something takes: of medians, in the same rounds.
-
-    The interval is the bootstrap's (Efron, Annals of Statistics 7, 1979), by percentiles: rounds are drawn again with
-    replacement, both times of a round together, so that what slows down a whole round cancels.
+    The interval is the bootstrap's (Efron, Annals of Statistics 7, 1979), by percentiles: values are drawn again with
+    replacement, as many as there are, again and again.
     """
-    both = np.array([times, target])
-    drawn = np.median(_resampled(both), axis=-1)
-    return _interval(np.median(both[0]) / np.median(both[1]), drawn[0] / drawn[1])
-
-
-def _resampled(values: np.ndarray) -> np.ndarray:
-    rounds = values.shape[-1]
     # Always the same draws: one measurement has one interval.
-    picked = np.random.default_rng(0).integers(0, rounds, (_RESAMPLES, rounds))
-    return values[..., picked]
-
-
-def _interval(value: np.floating, drawn: np.ndarray) -> Interval:
+    picked = np.random.default_rng(0).integers(0, len(values), (_RESAMPLES, len(values)))
+    drawn = np.median(np.array(values)[picked], axis=1)
     outside = (1 - _CONFIDENCE) / 2
     low, high = np.quantile(drawn, [outside, 1 - outside])
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(np.median(values)), float(low), float(high))
+
+
+def ratio(times: Sequence[float], target: Sequence[float]) -> Interval:
+    """Return how many times as long as the target something takes: the median of the ratios of the rounds.
+
+    Both times of a round come soon after each other, so that what slows down a whole round cancels. It would not in a
+    ratio of medians: with two speeds of the card they may be of different ones.
+    """
+    return median([time / of_target for time, of_target in zip(times, target, strict=True)])

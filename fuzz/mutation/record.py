@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.store import json_text
 from fuzz.mutation.score import Result
 
 _VERSION: Final = 1
@@ -56,7 +57,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_record(record: Record) -> str:
     """Return a record as JSON text."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=1).decode() + "\n"
+    return json_text(record)
 
 
 def read_record(path: Path) -> Record:
