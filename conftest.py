@@ -63,6 +63,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device: a machine with a GPU runs it"))
         elif is_huge and torch.cuda.get_device_properties(0).total_memory < _HUGE_BYTES:
             item.add_marker(pytest.mark.skip(reason="needs 40 GB on the GPU: a larger card runs it"))
+        elif item.get_closest_marker("perf") and os.environ.get("PYTEST_XDIST_WORKER"):
+            item.add_marker(pytest.mark.skip(reason="measures time: `pytest -m perf`, without -n, runs it"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -215,19 +215,20 @@ class BoundModule:
         case: Decides the constructor's arguments.
 
     Attributes:
+        module: The module; None before the first call.
         parameters: By name, each parameter and what the last call put into it: a call must leave it there.
     """
 
     def __init__(self, name: str, module_class: type[torch.nn.Module], case: Case) -> None:
         self.parameters: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
         self._name, self._module_class, self._case = name, module_class, case
-        self._module: torch.nn.Module | None = None
+        self.module: torch.nn.Module | None = None
 
     def __call__(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
         """Return what the module returns."""
-        if self._module is None:
-            self._module = _construct(self._module_class, self._case).to(device=x.device, dtype=x.dtype)
-        held = dict(zip(("weight", "bias"), _parameters(self._name, self._module), strict=True))
+        if self.module is None:
+            self.module = _construct(self._module_class, self._case).to(device=x.device, dtype=x.dtype)
+        held = dict(zip(("weight", "bias"), _parameters(self._name, self.module), strict=True))
         with torch.no_grad():
             for name, given in (("weight", weight), ("bias", bias)):
                 parameter = held[name]
@@ -236,7 +237,7 @@ class BoundModule:
                     self.parameters[name] = parameter, parameter.clone()
         if bias is not None and held["bias"] is None:
             raise NotImplementedError("the module has no bias")
-        return self._module(x)
+        return self.module(x)
 
 
 def _construct(module_class: type[torch.nn.Module], case: Case) -> torch.nn.Module:

@@ -22,7 +22,7 @@ from fuzz.gate.inspection import Inspection
 from fuzz.gate.measurement import Measurement, Timing
 from fuzz.gate.stopwatch import Inputs, Stopwatch
 from fuzz.gate.workload import WORKLOADS, operands, options
-from fuzz.target import Call, Target, TargetError, load_target
+from fuzz.target import BoundModule, Call, Target, TargetError, load_target
 
 _PLACES: Final = 2
 _WARM_UP_ROUNDS: Final = 5
@@ -51,6 +51,7 @@ def contenders(target: Target, case: Case) -> dict[str, Call]:
     return {"target": target.bind(case), "eager": eager, "compile": torch.compile(eager), **others}
 
 
+@torch.no_grad()
 def measure(target: Target, workload: str, rounds: int) -> Timing:
     """Time a workload: all contenders in each round, in an order of chance."""
     case = WORKLOADS[workload]
@@ -58,7 +59,7 @@ def measure(target: Target, workload: str, rounds: int) -> Timing:
     torch.manual_seed(0)
     x, weight, bias = operands(case, "cuda")
     inputs = Inputs([x, *(operands(case, "cuda")[0] for _ in range(_PLACES - 1))])
-    calls = {name: _bound(call, weight, bias) for name, call in contenders(target, case).items()}
+    calls = {name: _bound(call, x, weight, bias) for name, call in contenders(target, case).items()}
     inspection = Inspection(target, case, weight, bias)
     inspection.look(calls["target"], inputs, "before the first round")
     for call in calls.values():
@@ -100,7 +101,13 @@ def _rounds(
     return times
 
 
-def _bound(call: Call, weight: torch.Tensor, bias: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+def _bound(
+    call: Call, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    if isinstance(call, BoundModule):
+        call(x, weight, bias)  # its parameters are set by every such call, which no user of a module pays for
+        assert call.module is not None
+        return call.module
     return lambda x: call(x, weight, bias)
 
 
