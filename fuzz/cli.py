@@ -186,6 +186,7 @@ def gate() -> None:
 @click.option("--workers", default="auto", show_default=True, help="Processes that compile: a number, or auto.")
 @click.option("--baseline", type=click.Path(path_type=Path), help="What to compare with.  [default: the kept one]")
 @click.option("--update", is_flag=True, help="Write the baseline anew, as everything is now.")
+@click.option("--walk", is_flag=True, help="Climb the ladder of tiles instead, and print what each is made of.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all builds.")
 def static(
     *,
@@ -194,14 +195,17 @@ def static(
     workers: str,
     baseline: Path | None,
     update: bool,
+    walk: bool,
     json_file: Path | None,
 ) -> int:
     """Build a kernel for a card that need not be there: spills, occupancy, widths of loads, the least time."""
-    from fuzz.gate.command import gate_static
+    from fuzz.gate.command import gate_static, gate_walk
 
-    text, status = gate_static(
-        tuple(map(_resolved, target)), card, _workers(workers), baseline, update=update, json_file=json_file
-    )
+    targets, processes = tuple(map(_resolved, target)), _workers(workers)
+    if walk:
+        print(gate_walk(targets, card, processes, json_file=json_file), end="")
+        return 0
+    text, status = gate_static(targets, card, processes, baseline, update=update, json_file=json_file)
     print(text, end="")
     return status
 

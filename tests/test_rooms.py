@@ -98,6 +98,7 @@ ORDER = [
     "gate.model",
     "gate.build",
     "gate.baseline",
+    "gate.walk",
     "gate.static",
     "report.gate",
     "gate.command",

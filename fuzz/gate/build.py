@@ -7,7 +7,7 @@ Run as a program, in a process of its own, since a target is another person's fi
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,8 +123,7 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
                 continue
             # Whatever a target raises on a card that is not there, it is a build that failed.
             except Exception as error:
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-                yield Call(name=name, builds=[Build(name=name, error=reason)])
+                yield Call(name=name, builds=[Build(name=name, error=one_line(error))])
                 continue
             yield Call(name=name, builds=_builds(name, launches, card, case, known))
 
@@ -137,13 +136,27 @@ def _builds(name: str, launches: list[Launch], card: Card, case: Case, known: di
         # The products are those of the first that multiplies: later ones do what is left, mostly nothing.
         key = launch.kernel, launch.cubin, launch.tensor_bytes, multiplied
         if key not in known:
-            known[key] = _described(f"{name}: {launch.kernel}", card, launch, case, done=multiplied)
+            known[key] = described(f"{name}: {launch.kernel}", card, launch, case, done=multiplied)
         found.append(known[key])
         multiplied = multiplied or bool(known[key].matrix or known[key].clocks)
     return found
 
 
-def _described(name: str, card: Card, launch: Launch, case: Case, *, done: bool) -> Build:
+def one_line(error: Exception) -> str:
+    """Return what was raised, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def described(name: str, card: Card, launch: Launch, case: Case, *, done: bool) -> Build:
+    """Say what a launch is made of.
+
+    Args:
+        name: What to call it.
+        card: Which card it is for.
+        launch: What was compiled.
+        case: The call that launches it.
+        done: Whether an earlier launch of the call has done all products.
+    """
     from fuzz.gate.model import occupancy, predict
     from fuzz.gate.sass import counts, disassemble, usage
 
@@ -174,17 +187,27 @@ def _described(name: str, card: Card, launch: Launch, case: Case, *, done: bool)
 
 
 def main(file: str, target: str, card: str, *asked: str) -> int:
-    """Write the calls; 2, and a line that says why, where the target cannot be loaded."""
+    """Write the calls."""
+    return answer(file, lambda: [call for words in asked for call in calls(target, CARDS[card], *kind(words))])
+
+
+def answer(file: str, found: Callable[[], Any]) -> int:
+    """Write what a function returns, as JSON; returns 2, after a line that says why, if the target cannot be loaded."""
     from fuzz.target import TargetError
 
     try:
-        found = [call for words in asked for call in calls(target, CARDS[card], *words.split(":"))]  # type: ignore[arg-type]  # the gate's own words
+        value = found()
     except TargetError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     # Not to standard output, which the target may use.
-    Path(file).write_bytes(msgspec.json.encode(found))
+    Path(file).write_bytes(msgspec.json.encode(value))
     return 0
+
+
+def kind(words: str) -> tuple[Dtype, Precision]:
+    """Return the dtype and the precision that the gate asks for as DTYPE:PRECISION."""
+    return msgspec.convert(words.split(":"), tuple[Dtype, Precision])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from triton.runtime.jit import JITFunction
 from fuzz.gate.devices import Card
 
 _CUDA = torch.device("cuda", 0)
+# What kernels call the sizes of a tile: BLOCK_M, BLOCK_SIZE_N, BN, TILE_W.
+_TILE = re.compile(r"(BLOCK|TILE|BLOCK_SIZE)_[A-Z]+|BLOCK_SIZE|BLOCK|B[MNK]")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Launch:
         shared: Bytes of shared memory of a program.
         tensor_bytes: Of all tensors that it does something with.
         cubin: The machine code.
+        tile: Sizes that the kernel takes as constants, BLOCK_M and the like.
+        rebuilt: Gives the launch with other constants, by name.
     """
 
     kernel: str
@@ -43,6 +47,8 @@ class Launch:
     shared: int
     tensor_bytes: int
     cubin: bytes = field(repr=False)
+    tile: dict[str, int]
+    rebuilt: Callable[[dict[str, int]], Launch] = field(repr=False, compare=False)
 
 
 class _Pointer:
@@ -115,6 +121,23 @@ def _bytes(arguments: dict[str, Any], code: str) -> int:
     return sum(given.values())
 
 
+def _compiled(
+    compile_only: Callable[..., Any], kernel: Any, grid: Any, arguments: dict[str, Any]
+) -> tuple[Any, Launch]:
+    given = {key: _Pointer(value) if isinstance(value, torch.Tensor) else value for key, value in arguments.items()}
+    built = compile_only(kernel, grid=grid, warmup=True, **given)
+    launch = Launch(
+        kernel=kernel.fn.__name__,
+        warps=built.metadata.num_warps,
+        shared=built.metadata.shared,
+        tensor_bytes=_bytes(arguments, built.asm["ttir"]),
+        cubin=built.asm["cubin"],
+        tile={key: value for key, value in arguments.items() if _TILE.fullmatch(key) and isinstance(value, int)},
+        rebuilt=lambda changed: _compiled(compile_only, kernel, grid, {**arguments, **changed})[1],
+    )
+    return built, launch
+
+
 def _plain_operator(name: str, function: Callable[..., Any] | None = None, **_: Any) -> Any:
     """Stands in for `torch.library.triton_op` and `custom_op`: the function itself, without a dispatcher."""
     del name
@@ -154,18 +177,9 @@ def on_card(card: Card) -> Iterator[list[Launch]]:
 
     def record(kernel: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
         del warmup
-        pointed = [_Pointer(value) if isinstance(value, torch.Tensor) else value for value in args]
-        named = {key: _Pointer(value) if isinstance(value, torch.Tensor) else value for key, value in kwargs.items()}
-        built = compile_only(kernel, *pointed, grid=grid, warmup=True, **named)
-        launches.append(
-            Launch(
-                kernel=kernel.fn.__name__,
-                warps=built.metadata.num_warps,
-                shared=built.metadata.shared,
-                tensor_bytes=_bytes({**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}, built.asm["ttir"]),
-                cubin=built.asm["cubin"],
-            )
-        )
+        arguments = {**dict(zip(kernel.arg_names, args, strict=False)), **kwargs}
+        built, launch = _compiled(compile_only, kernel, grid, arguments)
+        launches.append(launch)
         return built
 
     properties = SimpleNamespace(

@@ -15,10 +15,10 @@ from fuzz.gate.devices import CARDS, Card
 from fuzz.gate.profile import known_profiles, profile
 from fuzz.gate.runtime import judge as judge_times
 from fuzz.gate.runtime import measure
-from fuzz.gate.static import build, judge
+from fuzz.gate.static import build, judge, walk
 from fuzz.gate.thresholds import THRESHOLDS, read_thresholds
 from fuzz.gate.workload import WORKLOADS
-from fuzz.report.gate import profile_text, runtime_text, static_text
+from fuzz.report.gate import ladder_text, profile_text, runtime_text, static_text
 
 
 def gate_static(
@@ -55,6 +55,30 @@ def gate_static(
         write(json_file, json_text(built))
     text = "".join(static_text(finding, card) for finding in findings)
     return text, 1 if any(finding.complaints for finding in findings) else 0
+
+
+def gate_walk(targets: tuple[str, ...], card_name: str, workers: int, *, json_file: Path | None) -> str:
+    """Climb the ladder of tiles of each target, and return what to print.
+
+    Args:
+        targets: Their names; those of this repository if there are none.
+        card_name: A name of `CARDS`.
+        workers: Processes that compile.
+        json_file: Where to write all rungs, or None.
+
+    Raises:
+        UsageError: There is no such card, or a target cannot be loaded.
+        InfrastructureError: A process died, or there is nothing to climb.
+    """
+    card = _card(card_name)
+    ladders = {target: walk(target, card, workers) for target in targets or tuple(BUILT_IN)}
+    if json_file:
+        write(json_file, json_text(ladders))
+    return "".join(
+        ladder_text(f"{target} {kind}", rungs, card)
+        for target, ladder in ladders.items()
+        for kind, rungs in ladder.items()
+    )
 
 
 def gate_runtime(

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.gate.baseline import Baseline, faults, losses
 from fuzz.gate.build import Build, Call, unique
 from fuzz.gate.devices import Card
+from fuzz.gate.walk import Rung
 
 # dtypes and precisions of the calls that are built, those of a process together; the first take longest.
 _ASKED: Final = (
@@ -26,6 +27,7 @@ _ASKED: Final = (
     ("float32:tf32",),
     ("float16:default", "bfloat16:default", "float64:default"),
 )
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +98,35 @@ def _differences(now: set[str], before: set[str]) -> Iterable[str]:
         yield f"{name} is not in the baseline: --update takes it in"
 
 
+def walk(target: str, card: Card, workers: int) -> dict[str, list[Rung]]:
+    """Climb the ladder of tiles of what a target launches for the headline shape, for each kind of product.
+
+    Raises:
+        UsageError: The target cannot be loaded.
+        InfrastructureError: A process died, or there is no launch whose tile has sizes by name.
+    """
+    kinds = [word for asked in _ASKED for word in asked if word.partition(":")[0] in ("float32", "float16")]
+    with ThreadPoolExecutor(workers) as pool:
+        parts = {kind: pool.submit(_child, "fuzz.gate.walk", list[Rung], target, card, (kind,)) for kind in kinds}
+        found = {kind: part.result() for kind, part in parts.items()}
+    if not any(found.values()):
+        raise InfrastructureError(f"target {target} launches nothing that multiplies and has a constant like BLOCK_M")
+    return {kind: rungs for kind, rungs in found.items() if rungs}
+
+
 def _build(target: str, card: Card, asked: tuple[str, ...]) -> list[Call]:
+    return _child("fuzz.gate.build", list[Call], target, card, asked)
+
+
+def _child(program: str, kind: type[_Answer], target: str, card: Card, asked: tuple[str, ...]) -> _Answer:
+    """Run a program that has the target in its process, and return what it wrote."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "builds.json"
-        command = [sys.executable, "-m", "fuzz.gate.build", str(file), target, card.name, *asked]
+        file = Path(folder) / "answer.json"
+        command = [sys.executable, "-m", program, str(file), target, card.name, *asked]
         process = subprocess.run(command, env=environment, capture_output=True, text=True)
         if process.returncode == 0 and file.exists():
-            return msgspec.json.decode(file.read_bytes(), type=list[Call])
+            return msgspec.json.decode(file.read_bytes(), type=kind)
     if process.returncode == 2:
         raise UsageError(process.stderr.strip())
     last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]

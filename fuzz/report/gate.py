@@ -10,6 +10,7 @@ from fuzz.gate.measurement import Timing
 from fuzz.gate.profile import METRICS, Profile, Profiles
 from fuzz.gate.runtime import ROOFLINE, Claim, Judgement, power_capped
 from fuzz.gate.static import Finding
+from fuzz.gate.walk import Rung, fastest
 
 _HEAD = ("build", "registers", "spilled", "shared", "blocks", "held by", "loads", "ms", "bound by")
 
@@ -21,6 +22,26 @@ def static_text(finding: Finding, card: Card) -> str:
     lines += [f"worse: {complaint}" for complaint in finding.complaints]
     lines.append(_verdict(finding))
     return "\n".join(lines) + "\n"
+
+
+def ladder_text(name: str, rungs: list[Rung], card: Card) -> str:
+    """The tiles that were tried, in the order in which they were, and the fastest."""
+    sizes = list(rungs[0].tile)
+    head = (*sizes, "warps", "registers", "spilled", "shared", "blocks", "ms", "bound by", "")
+    lines = [f"{name} for the {card.name}: {rungs[0].build.name}", *_table([head, *map(_rung, rungs)])]
+    best = fastest(rungs)
+    if best is None:
+        return "\n".join([*lines, "no tile is to be recommended", ""])
+    tile = ", ".join(f"{size} {value}" for size, value in best.tile.items())
+    return "\n".join([*lines, f"fastest: {tile}, {best.warps} warps, {best.build.milliseconds:.2f} ms", ""])
+
+
+def _rung(rung: Rung) -> tuple[str, ...]:
+    build, tile = rung.build, tuple(map(str, rung.tile.values()))
+    if build.error or not build.clocks:
+        return (*tile, str(rung.warps), *[""] * 6, rung.remark)
+    figures = build.registers, build.spilled or "", build.shared, build.blocks, f"{build.milliseconds:.2f}", build.pipe
+    return (*tile, str(rung.warps), *map(str, figures), rung.remark)
 
 
 def runtime_text(judgement: Judgement) -> str:
