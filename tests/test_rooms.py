@@ -101,6 +101,7 @@ ORDER = [
     "gate.walk",
     "gate.static",
     "report.gate",
+    "report.gate_picture",
     "gate.command",
     "cli",
     "__main__",
