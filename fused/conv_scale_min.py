@@ -1145,7 +1145,8 @@ def takes_flat(x: torch.Tensor, weight: torch.Tensor, groups: int, precision: st
     inside = all(left["O" + d] + (left["K" + d] - 1) * left["DIL_" + d] == left[d] for d in ("H", "W"))
     placed = is_plain(x) and x.data_ptr() % 16 == 0 and lies_in_a_row(x) if lies_well(x, layout) else True
     able = triton.__version__[:4] in ("3.6.", "3.7.") and layout["k_tiles"] > 1
-    on_card = x.device.type == "cpu" or torch.cuda.get_device_capability(x.device)[0] == 9
+    hopper = triton.knobs.runtime.override_arch in (None, "sm90", "sm90a")  # what Triton compiles for, if not the card
+    on_card = x.device.type == "cpu" or (hopper and torch.cuda.get_device_capability(x.device)[0] == 9)
     few = x.shape[0] * left["H"] * left["W"] < 2**31 - 2**24
     return able and on_card and placed and inside and few and left["STRIDE_H"] == left["STRIDE_W"] == 1
 
@@ -1397,6 +1398,17 @@ def packing(
     return buffers, (pack_kernel, rows + tiles, pointers, arguments), {**packed, **numbers}, strides
 
 
+def channel_sizes(layout: dict[str, int], room: int) -> dict[str, object]:
+    """What kernels know of channels and their tiles; `room` is the shared memory that a program may have, in bytes."""
+    block_n, block_k = layout["block_n"], layout["block_k"]
+    return {
+        "group_channels": layout["group_channels"], "CHANNELS": layout["channels"], "BLOCK_N": block_n,
+        "BLOCK_K": block_k, "CHANNEL_TILES": layout["channel_tiles"], "TILES_PER_GROUP": layout["tiles_per_group"],
+        "EVEN_N": layout["group_channels"] % block_n == 0, "X_FACTOR": layout["x_factor"],
+        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),
+    }  # fmt: skip
+
+
 def strips_plan(
     x: torch.Tensor,
     weight: torch.Tensor,
@@ -1430,18 +1442,14 @@ def strips_plan(
     columns = left["W"]
     while ring and any(number % lane for number in (*strides[:3], columns)):
         lane //= 2
-    unit_w, block_n, block_k = strides[3] == 1, layout["block_n"], layout["block_k"]
+    unit_w = strides[3] == 1
     strides = [step if dim == (3 if ring else 1) else step // lane for dim, step in enumerate(strides)]
     arguments = {
-        **left, "magnitude": abs(scale), "group_channels": layout["group_channels"],
-        "C": x.shape[1], "W": columns // lane if ring else columns,
+        **left, **channel_sizes(layout, room), "magnitude": abs(scale), "C": x.shape[1],
+        "W": columns // lane if ring else columns,
         "stride_xn": strides[0], "stride_xc": strides[1], "stride_xh": strides[2], "stride_xw": strides[3],
-        "strips": strips, "steps": steps, "total": total, "CHANNELS": layout["channels"],
-        **sizes, "CHUNK_W": sizes["CHUNK_W"] or 16, "BLOCK_N": block_n, "BLOCK_K": block_k,
-        "CHANNEL_TILES": layout["channel_tiles"], "TILES_PER_GROUP": layout["tiles_per_group"],
-        "EVEN_N": layout["group_channels"] % block_n == 0, "RING": ring,
-        "UNIT_W": unit_w, "LANE": lane, "X_FACTOR": layout["x_factor"],
-        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),
+        "strips": strips, "steps": steps, "total": total,
+        **sizes, "CHUNK_W": sizes["CHUNK_W"] or 16, "RING": ring, "UNIT_W": unit_w, "LANE": lane,
         # A ring leaves registers for that on Ada, what takes its place does not.
         "ONE_FACTOR": one_factor, "BIAS_FIRST": layout["BIAS_FIRST"] and ring == ring_wanted,
         "num_warps": layout["num_warps"],
@@ -1467,17 +1475,11 @@ def flat_plan(
     tiles = flat_tiles(x.shape[0], left, layout["BLOCK_M"])
     # Eight warps hold the sums; those that load need few registers.
     programs, room = residents(x.device, 8)
-    block_n, block_k = layout["block_n"], layout["block_k"]
     sizes = ("H", "W", "OH", "OW", "KH", "KW", "DIL_H", "DIL_W")
     arguments = {
-        **{name: left[name] for name in sizes}, **tiles, "magnitude": abs(scale),
-        "pixels": x.shape[0] * tiles["apart"], "stride_xw": strides[3], "group_channels": layout["group_channels"],
-        "PITCH": layout["groups"] * layout["channels"], "CHANNELS": layout["channels"],
-        "BLOCK_M": layout["BLOCK_M"], "BLOCK_N": block_n, "BLOCK_K": block_k,
-        "CHANNEL_TILES": layout["channel_tiles"], "TILES_PER_GROUP": layout["tiles_per_group"],
-        "EVEN_N": layout["group_channels"] % block_n == 0, "X_FACTOR": layout["x_factor"], "ONE_FACTOR": one_factor,
-        "STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),
-        "num_warps": layout["num_warps"],
+        **{name: left[name] for name in sizes}, **tiles, **channel_sizes(layout, room), "magnitude": abs(scale),
+        "pixels": x.shape[0] * tiles["apart"], "stride_xw": strides[3], "BLOCK_M": layout["BLOCK_M"],
+        "PITCH": layout["groups"] * layout["channels"], "ONE_FACTOR": one_factor, "num_warps": layout["num_warps"],
     }  # fmt: skip
     launch_flat = flat_kernel, min(programs, tiles["total"]), {**pointers, "out_ptr": "out"}, arguments
     return buffers, [pack, launch_flat]
@@ -1811,7 +1813,8 @@ def launch(kernel, programs: int, device: torch.device, arguments: dict[str, obj
     if device.type == "cpu":
         raise RuntimeError("x.device=cpu needs Triton's interpreter: set TRITON_INTERPRET=1 before triton is imported")
     with torch.cuda.device(device):
-        set_scratch(device)
+        if kernel is flat_kernel:
+            set_scratch(device)
         return torch.library.wrap_triton(kernel)[(programs,)](**arguments)
 
 
@@ -1904,7 +1907,8 @@ def run_plan(plan, x, weight, bias, out):
     tensors |= {name: x.new_empty(shape, dtype=dtype) for name, (shape, dtype) in buffers.items()}
     if compiled:
         with torch.cuda.device(x.device):
-            set_scratch(x.device)
+            if any(kernel is flat_kernel for kernel, *_ in launches):
+                set_scratch(x.device)
             for ready, grid, values, places in compiled:
                 arguments = list(values)
                 for place, source in places:

@@ -62,9 +62,8 @@ CHANGES = {
         "strip float32 tf32: strip_kernel loads",
     ),
     "more stages than fit": (
-        '"STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),\n'
-        "        # A ring",
-        '"STAGES": 5,\n        # A ring',
+        '"STAGES": max(2, min(layout["num_stages"], room // (2 * block_k * (layout["BLOCK_M"] + block_n)))),',
+        '"STAGES": 5,',
         "strip float32 tf32: strip_kernel needs",
     ),
     "ieee instead of tf32": (
