@@ -83,6 +83,8 @@ ORDER = [
     "report.matrix_picture",
     "gate.devices",
     "gate.sass",
+    "gate.pipes",
+    "gate.pipeline",
     "gate.capture",
     "gate.model",
     "gate.build",

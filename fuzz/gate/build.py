@@ -38,8 +38,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
         accesses: Its loads and stores, by opcode.
         integer: Its instructions for addresses and conditions.
         clocks: What it keeps each pipe busy for, in clocks of a multiprocessor, for one warp's turn.
-        pipe: The busiest.
-        milliseconds: What the card needs at least for all products; None where no loop multiplies.
+        pipe: The one that binds, or "latency".
+        milliseconds: What the card needs for all products by that loop; None where no loop multiplies.
         error: Why there is no build; the other attributes then mean nothing.
     """
 
@@ -139,7 +139,7 @@ def _described(card: Card, launch: Launch) -> Build:
     listing, (registers, spilled) = disassemble(launch.cubin), usage(launch.cubin)
     held = occupancy(card, registers, launch)
     loop = listing.main_loop()
-    predicted = predict(card, listing, products(HEADLINE))
+    predicted = predict(card, listing, products(HEADLINE), launch.warps, held.blocks)
     return Build(
         name=launch.kernel,
         registers=registers,

@@ -13,7 +13,7 @@ def static_text(finding: Finding, card: Card) -> str:
     """The table of a target's builds, what is wrong with them, and the verdict."""
     rows = [_HEAD, *map(_row, finding.builds)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = [f"{finding.target} for the {card.name}, headline shape; ms is what the busiest pipe needs at least"]
+    lines = [f"{finding.target} for the {card.name}, headline shape; ms is what the main loop needs, simulated"]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += [f"worse: {complaint}" for complaint in finding.complaints]
     lines.append(_verdict(finding))
