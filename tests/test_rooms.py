@@ -94,6 +94,8 @@ ORDER = [
     "gate.profiled",
     "gate.profile",
     "gate.sass",
+    "gate.pipes",
+    "gate.pipeline",
     "gate.capture",
     "gate.model",
     "gate.build",

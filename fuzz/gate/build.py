@@ -36,8 +36,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
         accesses: Its loads and stores, by opcode.
         integer: Its instructions for addresses and conditions.
         clocks: What it keeps each pipe busy for, in clocks of a multiprocessor, for one warp's turn.
-        pipe: What takes longest, the memory, `DRAM`, among it.
-        milliseconds: What the card needs at least: for all products, or, if that is more, to move every tensor that
+        pipe: What binds: a pipe, "latency", or the memory, "DRAM".
+        milliseconds: What the card needs for all products by that loop, or, if that is more, to move every tensor that
             the launch uses once. None where an earlier launch of the call has done all products.
         error: Why there is no build; the other attributes then mean nothing.
     """
@@ -164,7 +164,7 @@ def described(name: str, card: Card, launch: Launch, case: Case, *, done: bool) 
     held = occupancy(card, registers, launch)
     loop = listing.main_loop()
     matrix = dict(counts([one for one in loop if one.products]))
-    predicted = predict(card, listing, case.multiplications * partial_products(case, matrix))
+    predicted = predict(card, listing, case.multiplications * partial_products(case, matrix), launch.warps, held.blocks)
     memory = 1e3 * launch.tensor_bytes / card.bandwidth
     milliseconds, pipe = memory, "DRAM"
     if predicted and predicted.milliseconds > memory:
