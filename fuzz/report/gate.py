@@ -17,9 +17,7 @@ _HEAD = ("build", "registers", "spilled", "shared", "blocks", "held by", "loads"
 
 def static_text(finding: Finding, card: Card) -> str:
     """The table of a target's builds, what is wrong with them, and the verdict."""
-    lines = [
-        f"{finding.target} for the {card.name}, headline shape; ms is what the main loop needs, simulated, or the memory"
-    ]
+    lines = [f"{finding.target} for the {card.name}, headline shape; ms: its main loop, simulated, or the memory"]
     lines += _table([_HEAD, *map(_row, finding.builds)])
     lines += [f"worse: {complaint}" for complaint in finding.complaints]
     lines.append(_verdict(finding))
