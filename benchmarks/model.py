@@ -2,7 +2,8 @@
 
 Run as `TRITON_OVERRIDE_ARCH=sm89 python benchmarks/model.py --json FILE` on a GPU of at least that architecture:
 Triton then generates what it does for an RTX 4090, the card runs it, the model foretells it with the card's own rates.
-`--times FILE` takes the times from such a file, and needs no GPU: for a model that was changed.
+`--times FILE` takes the times from such a file, and needs no GPU: for a model that was changed. `--products FILE` does
+the same with the plain products that benchmarks/ada.py has timed, one program in many tiles.
 
 Times are of whole calls, medians of `ROUNDS`, one configuration after the other, with the clock that the card had
 meanwhile. Errors are of the time that is foretold at that clock: a card that is capped by power is not at its boost.
@@ -23,11 +24,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from ada import SIZE, TILES, product_kernel
 
+from fuzz.campaign.store import json_text
 from fuzz.circumstances import circumstances
 from fuzz.gate.build import Call
+from fuzz.gate.capture import on_card
 from fuzz.gate.clocks import ClockLog
 from fuzz.gate.devices import CARDS, Card
+from fuzz.gate.model import occupancy, predict
+from fuzz.gate.sass import disassemble, usage
 from fuzz.gate.static import build
 from fuzz.gate.stopwatch import Inputs, Stopwatch
 from fuzz.gate.workload import HEADLINE, operands
@@ -92,9 +98,30 @@ def _longest(call: Call) -> str:
     return max(call.builds, key=lambda built: built.milliseconds or 0.0).pipe
 
 
-def agreement(rows: list[dict[str, Any]]) -> dict[str, float]:
+def tiles(card: Card, ada: dict[str, Any]) -> list[dict[str, Any]]:
+    """Measured and foretold times of the plain products of benchmarks/ada.py."""
+    rows = []
+    with on_card(card) as launches:
+        left, right, out = (torch.empty(SIZE, SIZE, dtype=torch.half, device="cuda") for _ in range(3))
+        for block_m, block_n, block_k, warps, stages in TILES:
+            name = f"{block_m}x{block_n}x{block_k}, {warps} warps, {stages} stages"
+            product_kernel[(1,)](
+                left, right, out, SIZE, block_m, block_n, block_k, 8, num_warps=warps, num_stages=stages
+            )
+            launch = launches[-1]
+            held = occupancy(card, usage(launch.cubin)[0], launch)
+            told = predict(card, disassemble(launch.cubin), SIZE**3, warps, held.blocks)
+            assert told is not None
+            slower = card.clock / 1e6 / ada["product_mhz"]
+            measured = 2 * SIZE**3 / ada["product"][name] / 1e9
+            rows.append({"name": name, "ms": round(measured, 4), "foretold": round(told.milliseconds * slower, 4)})
+            rows[-1]["bound"] = round(told.bound * slower, 4)
+    return rows
+
+
+def agreement(rows: list[dict[str, Any]], foretold: str = "foretold") -> dict[str, float]:
     """Spearman's rank correlation, and errors as parts of the measured time."""
-    measured, told = (np.array([row[key] for row in rows]) for key in ("ms", "foretold"))
+    measured, told = (np.array([row[key] for row in rows]) for key in ("ms", foretold))
     errors = told / measured - 1
     return {
         "programs": len(rows),
@@ -117,6 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--times", type=Path, help="a file of this program, whose times are taken")
+    parser.add_argument("--products", type=Path, help="a file of benchmarks/ada.py, of the same kind of card")
     options = parser.parse_args()
     if os.environ.get("TRITON_OVERRIDE_ARCH") != "sm89":
         parser.error("set TRITON_OVERRIDE_ARCH=sm89: without it the card's own code would be timed")
@@ -128,15 +156,22 @@ def main() -> None:
     card = CARDS[figures["card"]]
     figures["rows"] = rows = beside(figures["times"], foretold(card, len(os.sched_getaffinity(0))), card)
     figures["all"] = agreement(rows)
-    figures["half as slow as the fastest of a kind or faster"] = agreement(fast(rows))
+    figures["within twice the best of their kind"] = agreement(fast(rows))
+    if options.products:
+        ada = json.loads(options.products.read_text(encoding="utf-8"))
+        figures["product_rows"] = products = tiles(card, ada)
+        figures["plain products"] = agreement(products)
+        figures["plain products, by the busiest pipe alone"] = agreement(products, "bound")
     for row in sorted(rows, key=lambda row: row["ms"]):
         sys.stdout.write(
             f"{row['target']:9s} {row['name']:28s} measured {row['ms']:8.3f} ms, foretold {row['foretold']:8.3f} "
             f"at {row['mhz']:.0f} MHz, {row['bound_by']}\n"
         )
-    sys.stdout.write(json.dumps({key: value for key, value in figures.items() if key not in ("rows", "times")}) + "\n")
+    for name, found in figures.items():
+        if isinstance(found, dict) and "rank_correlation" in found:
+            sys.stdout.write(f"{name}: {found}\n")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json_text(figures), encoding="utf-8")
 
 
 def fast(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import msgspec
 
 from fuzz.case import Case, Dtype, Precision
 from fuzz.gate.devices import CARDS, Card
-from fuzz.gate.workload import HEADLINE, operands, partial_products
+from fuzz.gate.workload import HEADLINE, floor, operands, partial_products
 
 if TYPE_CHECKING:
     from fuzz.gate.capture import Launch  # at run time only where Triton compiles
@@ -68,15 +68,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Configuration, dtype and precision.
+        roofline: Milliseconds that such a call costs the card at least, whatever computes it.
         builds: What it launches, in order. A build that equals one of an earlier call has that one's name.
     """
 
     name: str
+    roofline: float
     builds: list[Build]
 
     @property
     def milliseconds(self) -> float | None:
-        """What the card needs at least for all launches; None where something is not built."""
+        """What the card needs for all launches; None where something is not built."""
         if any(build.error for build in self.builds):
             return None
         return sum(build.milliseconds or 0.0 for build in self.builds)
@@ -117,15 +119,16 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
             asked = precision if able.precision else "default"
             case = msgspec.structs.replace(HEADLINE, dtype=dtype, precision=asked, config=config)
             name = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
+            least = floor(card, msgspec.structs.replace(case, precision=precision)).milliseconds
             try:
                 loaded.bind(case)(*operands(case, "meta"))
             except NotImplementedError:
                 continue
             # Whatever a target raises on a card that is not there, it is a build that failed.
             except Exception as error:
-                yield Call(name=name, builds=[Build(name=name, error=one_line(error))])
+                yield Call(name=name, roofline=least, builds=[Build(name=name, error=one_line(error))])
                 continue
-            yield Call(name=name, builds=_builds(name, launches, card, case, known))
+            yield Call(name=name, roofline=least, builds=_builds(name, launches, card, case, known))
 
 
 def _builds(name: str, launches: list[Launch], card: Card, case: Case, known: dict[Any, Build]) -> list[Build]:

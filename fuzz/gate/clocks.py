@@ -18,7 +18,7 @@ REASONS: Final = {
     0x80: "power brake",
 }
 _FIELDS: Final = "clocks.sm,clocks.mem,clocks_throttle_reasons.active,temperature.gpu,power.draw"
-_EVERY_MS: Final = 20
+_EVERY_MS: Final = 50
 
 
 class ClockLog:

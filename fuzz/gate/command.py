@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,10 +52,11 @@ def gate_static(
     findings = [judge(target, calls, card, before) for target, calls in built.items()]
     if update:
         write(kept, json_text(_updated(kept, card, built)))
+    status = 1 if any(finding.complaints for finding in findings) else 0
     if json_file:
-        write(json_file, json_text(built))
-    text = "".join(static_text(finding, card) for finding in findings)
-    return text, 1 if any(finding.complaints for finding in findings) else 0
+        record = {"card": card.name, "triton": version("triton"), "exit": status, "findings": findings}
+        write(json_file, json_text(record))
+    return "".join(static_text(finding, card) for finding in findings), status
 
 
 def gate_walk(targets: tuple[str, ...], card_name: str, workers: int, *, json_file: Path | None) -> str:
@@ -102,7 +104,8 @@ def gate_runtime(
     measured = measure(target, rounds, workloads or tuple(WORKLOADS))
     judgement = judge_times(measured, *read_thresholds(measured.card, path))
     if json_file:
-        write(json_file, json_text(judgement))
+        record = {"exit": judgement.status, **{each.name: getattr(judgement, each.name) for each in fields(judgement)}}
+        write(json_file, json_text(record))
     return runtime_text(judgement), judgement.status
 
 

@@ -36,17 +36,22 @@ class Finding:
 
     Attributes:
         target: Its name.
-        builds: All of them.
+        calls: All of them.
         complaints: What is wrong, a line each.
         compared: How many builds were compared with the baseline.
         note: Why others were not, if they should have been.
     """
 
     target: str
-    builds: list[Build]
+    calls: list[Call]
     complaints: list[str]
     compared: int
     note: str
+
+    @property
+    def builds(self) -> list[Build]:
+        """What the calls launch, each once."""
+        return unique(self.calls)
 
 
 def build(targets: tuple[str, ...], card: Card, workers: int) -> dict[str, list[Call]]:
@@ -78,17 +83,17 @@ def judge(target: str, calls: list[Call], card: Card, baseline: Baseline | None)
     builds = unique(calls)
     complaints = [line for build in builds for line in faults(build, card)]
     if baseline is None:
-        return Finding(target=target, builds=builds, complaints=complaints, compared=0, note="")
+        return Finding(target=target, calls=calls, complaints=complaints, compared=0, note="")
     here = version("triton")
     if (baseline.card, baseline.triton) != (card.name, here):
         note = f"the baseline is of an {baseline.card} and triton {baseline.triton}, this of {card.name} and {here}"
-        return Finding(target=target, builds=builds, complaints=complaints, compared=0, note=note)
+        return Finding(target=target, calls=calls, complaints=complaints, compared=0, note=note)
     before = baseline.builds(target, {build.name for build in builds})
     common = [build for build in builds if build.name in before]
     complaints += [line for build in common for line in losses(build, before[build.name])]
     if target in baseline.targets:
         complaints += _differences({build.name for build in builds}, set(before))
-    return Finding(target=target, builds=builds, complaints=complaints, compared=len(common), note="")
+    return Finding(target=target, calls=calls, complaints=complaints, compared=len(common), note="")
 
 
 def _differences(now: set[str], before: set[str]) -> Iterable[str]:

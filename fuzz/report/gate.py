@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from fuzz.gate.build import Build
+from fuzz.gate.build import Build, Call
 from fuzz.gate.devices import Card
 from fuzz.gate.measurement import Timing
 from fuzz.gate.profile import METRICS, Profile, Profiles
@@ -19,6 +19,7 @@ def static_text(finding: Finding, card: Card) -> str:
     """The table of a target's builds, what is wrong with them, and the verdict."""
     lines = [f"{finding.target} for the {card.name}, headline shape; ms: its main loop, simulated, or the memory"]
     lines += _table([_HEAD, *map(_row, finding.builds)])
+    lines += _table([("call", "ms", "roofline", "of it"), *filter(None, map(_call, finding.calls))])
     lines += [f"worse: {complaint}" for complaint in finding.complaints]
     lines.append(_verdict(finding))
     return "\n".join(lines) + "\n"
@@ -123,6 +124,13 @@ def _verdict(finding: Finding) -> str:
         compared = f"not compared: {finding.note}"
     complaints = "1 complaint" if len(finding.complaints) == 1 else f"{len(finding.complaints) or 'no'} complaints"
     return f"{finding.target}: {complaints}; {compared}"
+
+
+def _call(call: Call) -> tuple[str, ...] | None:
+    """A call as the target chooses to do it, under the roofline."""
+    if not (call.name.startswith("chosen ") and call.milliseconds):
+        return None
+    return call.name, f"{call.milliseconds:.2f}", f"{call.roofline:.2f}", f"{call.roofline / call.milliseconds:.0%}"
 
 
 def _row(build: Build) -> tuple[str, ...]:
