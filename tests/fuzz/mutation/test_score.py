@@ -34,6 +34,7 @@ FAST_PATH = {
         "flat_kernel",
         "reciprocal",
         "quotient",
+        "channel_sizes",
         "flat_plan",
         "flat_tiles",
         "takes_flat",
