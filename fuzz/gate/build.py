@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fuzz.abilities import Abilities
 from fuzz.case import Case, Dtype, Precision
 from fuzz.gate.devices import CARDS, Card
 from fuzz.gate.workload import HEADLINE, floor, operands, partial_products
@@ -110,14 +111,13 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
 
     with on_card(card) as launches:
         loaded = load_target(target)
-        able = loaded.abilities
-        if dtype not in able.dtypes or (precision == "ieee" and not able.precision):
+        asked = headline(loaded.abilities, dtype, precision)
+        if asked is None:
             return
-        known: dict[Any, Build] = {}
-        for config in (None, *able.configs):
+        reader = _Reader(card)
+        for config in (None, *loaded.abilities.configs):
             launches.clear()
-            asked = precision if able.precision else "default"
-            case = msgspec.structs.replace(HEADLINE, dtype=dtype, precision=asked, config=config)
+            case = msgspec.structs.replace(asked, config=config)
             name = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
             least = floor(card, msgspec.structs.replace(case, precision=precision)).milliseconds
             try:
@@ -128,21 +128,47 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
             except Exception as error:
                 yield Call(name=name, roofline=least, builds=[Build(name=name, error=one_line(error))])
                 continue
-            yield Call(name=name, roofline=least, builds=_builds(name, launches, card, case, known))
+            yield Call(name=name, roofline=least, builds=reader.builds(name, launches, case))
 
 
-def _builds(name: str, launches: list[Launch], card: Card, case: Case, known: dict[Any, Build]) -> list[Build]:
-    """What was launched, by the names that came first for equal code."""
-    found: list[Build] = []
-    multiplied = False
-    for launch in launches:
-        # The products are those of the first that multiplies: later ones do what is left, mostly nothing.
-        key = launch.kernel, launch.cubin, launch.tensor_bytes, multiplied
-        if key not in known:
-            known[key] = described(f"{name}: {launch.kernel}", card, launch, case, done=multiplied)
-        found.append(known[key])
-        multiplied = multiplied or bool(known[key].matrix or known[key].clocks)
-    return found
+def headline(able: Abilities, dtype: Dtype, precision: Precision) -> Case | None:
+    """Return the headline shape in a kind of product; None if a target of these abilities is not for that."""
+    if dtype not in able.dtypes or (precision == "ieee" and not able.precision):
+        return None
+    return msgspec.structs.replace(HEADLINE, dtype=dtype, precision=precision if able.precision else "default")
+
+
+class _Reader:
+    """Describes launches; one that is made like an earlier one has that one's name.
+
+    Like, not the same: equal code lies in different files where lines of the source have moved.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+        self._read: dict[tuple[str, bytes, int, bool], Build] = {}
+        self._told: list[Build] = []
+
+    def builds(self, name: str, launches: list[Launch], case: Case) -> list[Build]:
+        """Describe what a call of that name launched."""
+        found: list[Build] = []
+        multiplied = False
+        for launch in launches:
+            # The products are those of the first that multiplies: later ones do what is left, mostly nothing.
+            key = launch.kernel, launch.cubin, launch.tensor_bytes, multiplied
+            if key not in self._read:
+                self._read[key] = described(launch.kernel, self._card, launch, case, done=multiplied)
+            found.append(self._named(self._read[key], f"{name}: {launch.kernel}"))
+            multiplied = multiplied or bool(found[-1].clocks)
+        return found
+
+    def _named(self, build: Build, name: str) -> Build:
+        told = (one for one in self._told if msgspec.structs.replace(one, name=build.name) == build)
+        earlier = next((one for one in told if one.name.endswith(f": {build.name}")), None)
+        if earlier is None:
+            earlier = msgspec.structs.replace(build, name=name)
+            self._told.append(earlier)
+        return earlier
 
 
 def one_line(error: Exception) -> str:

@@ -17,9 +17,9 @@ import msgspec
 
 from fuzz.case import Dtype, Precision
 from fuzz.gate.baseline import SPILL_NOISE
-from fuzz.gate.build import Build, answer, described, kind, one_line
+from fuzz.gate.build import Build, answer, described, headline, kind, one_line
 from fuzz.gate.devices import CARDS, Card
-from fuzz.gate.workload import HEADLINE, operands
+from fuzz.gate.workload import operands
 
 if TYPE_CHECKING:
     from fuzz.gate.capture import Launch  # at run time only where Triton compiles
@@ -94,10 +94,9 @@ def rungs(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
 
     with on_card(card) as launches:
         loaded = load_target(target)
-        able = loaded.abilities
-        if dtype not in able.dtypes or (precision == "ieee" and not able.precision):
+        case = headline(loaded.abilities, dtype, precision)
+        if case is None:
             return
-        case = msgspec.structs.replace(HEADLINE, dtype=dtype, precision=precision if able.precision else "default")
         loaded.bind(case)(*operands(case, "meta"))
         for launch in launches:
             if launch.tile and described("", card, launch, case, done=False).clocks:
