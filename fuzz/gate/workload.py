@@ -100,11 +100,14 @@ def operands(case: Case, device: torch.device | str) -> tuple[torch.Tensor, torc
     import torch
 
     dtype = getattr(torch, case.dtype)
-    x = torch.rand(case.x_shape, device=device).to(dtype)
-    bound = case.reduction_length**-0.5
-    weight, bias = (
-        ((torch.rand(shape, device=device) * 2 - 1) * bound).to(dtype) for shape in (case.weight_shape, (case.c_out,))
+    x, weight, bias = (
+        torch.empty(shape, dtype=dtype, device=device) for shape in (case.x_shape, case.weight_shape, (case.c_out,))
     )
+    if not x.is_meta:  # where arithmetic would do nothing, after an import of seconds
+        bound = case.reduction_length**-0.5
+        x.copy_(torch.rand(case.x_shape, device=device))
+        weight.copy_((torch.rand(weight.shape, device=device) * 2 - 1) * bound)
+        bias.copy_((torch.rand(bias.shape, device=device) * 2 - 1) * bound)
     return x.to(memory_format=torch.channels_last) if lies_channels_last(case.dtype) else x, weight, bias
 
 
