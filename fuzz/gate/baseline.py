@@ -96,7 +96,7 @@ def losses(build: Build, before: Build) -> list[str]:
         slower = f"{build.milliseconds / before.milliseconds:.2f} times as long" if build.milliseconds else "unknown"
         found.append(
             f"{build.name} is predicted to take {build.milliseconds} ms instead of {before.milliseconds} ({slower}): "
-            f"{build.pipe or 'nothing'} binds, before it was {before.pipe}"
+            f"{build.pipe or 'nothing'} binds, {'as' if build.pipe == before.pipe else f'not {before.pipe} as'} before"
         )
     return found
 
