@@ -6,21 +6,24 @@ its place and moved there. A torn last line of the records, from a machine that 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 
+from fuzz.campaign.isolation import UsageError
 from fuzz.case import Case, CaseFile, encode_case, read_case_file, write_case_file
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
-_NUMBERS: Final = re.compile(r"\[\s+((?:[-+.\deE]+,?\s+)+)\]")
+# Its line ends are outside of strings: those have none that is not escaped.
+_NUMBERS: Final = re.compile(r"\[\n((?:\s*[-+.\deE]+,?\n\s*)+)\]")
 _SCRIPT: Final = '''\
 """Shows one failure again: run it with Python where `fuzz` is installed.
 
@@ -71,18 +74,21 @@ class Store:
 
     Raises:
         OSError: It cannot be written.
+        UsageError: Another hunt is writing there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "failures").mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder / "lock")
         self._records = (folder / "records.jsonl").open("ab")
         if self._records.tell() and not _ends_with_newline(folder / "records.jsonl"):
             self._records.write(b"\n")
 
     def close(self) -> None:
-        """Close the records."""
+        """Close the records, and let another hunt have the folder."""
         self._records.close()
+        self._lock.close()
 
     def record(self, event: dict[str, Any]) -> None:
         """Append one record and hand it to the operating system."""
@@ -181,6 +187,24 @@ def write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
+
+
+def _locked(path: Path) -> IO[str]:
+    """Lock a file until it is closed, or the process ends, however it does."""
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise UsageError(
+            f"--out {path.parent}: another hunt, process {holder}, is writing there: take another folder, or let it end"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
 
 
 def _ends_with_newline(path: Path) -> bool:
