@@ -110,6 +110,9 @@ def run(
         hunt = Hunt(plan, progress)
         status = hunt.run()
     print(summary_text(hunt.summary(status), str(out)), end="")
+    from fuzz.report.page import write_report  # a second of imports, which need not come before the hunt
+
+    write_report(out)
     return status
 
 
@@ -223,6 +226,16 @@ def runtime(*, target: str, rounds: int, only: tuple[str, ...], thresholds: Path
     text, status = gate_runtime(_resolved(target), rounds, only, thresholds, json_file=json_file)
     print(text, end="")
     return status
+
+
+@command.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def report(*, folder: Path) -> int:
+    """Write a hunt's page, report.html, and junit.xml, from what is kept in its folder."""
+    from fuzz.report.page import write_report
+
+    print(write_report(folder))
+    return 0
 
 
 @command.command()

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, get_args
 
 import msgspec
 
-from fuzz.case import Case
+from fuzz.case import DTYPES, EARLIER, RELATIONS, Case, Family, Special, TensorName
 from fuzz.coverage import LineCoverage
 from fuzz.facets import FACETS
 from fuzz.layout import CONTIGUOUS
 from fuzz.verdict import Verdict
+
+_TILES: Final = (16, 32, 64, 128)
 
 
 @dataclass
@@ -71,7 +73,7 @@ def features(case: Case, verdict: Verdict) -> list[str]:
         found.append("kernel not square")
     if case.w > 128:
         found.append("wider than 128")
-    for tile in (16, 32, 64, 128):
+    for tile in _TILES:
         if case.c_out % tile:
             found.append(f"c_out not a multiple of {tile}")
     if min(case.out_size) < 1:
@@ -79,3 +81,19 @@ def features(case: Case, verdict: Verdict) -> list[str]:
     if case.x_layout == case.weight_layout == case.bias_layout == CONTIGUOUS:
         found.append("all contiguous")
     return sorted(set(found))
+
+
+def known_features() -> set[str]:
+    """Return the names of everything that a trial may have, whatever the target: what a hunt never met is in it."""
+    arithmetics = (*DTYPES, "float32 ieee", "float32 tf32")
+    return {
+        *(f"lane: {lane}" for lane in ("exact", "interval", "errors")),
+        *(f"dtype: {name}" for name in arithmetics),
+        *(f"values: {family}" for family in get_args(Family)),
+        *(facet.name for facet in FACETS if not facet.is_size and facet.name != "dtype"),
+        *(f"{value} in {tensor}" for value in get_args(Special) for tensor in get_args(TensorName)),
+        *(f"earlier: {step}" for step in EARLIER),
+        *(f"relation: {relation}" for relation in RELATIONS),
+        *(f"c_out not a multiple of {tile}" for tile in _TILES),
+        *("kernel not square", "wider than 128", "rejected by PyTorch", "all contiguous"),
+    }

@@ -1,0 +1,109 @@
+"""A hunt's folder → one page that needs nothing beside it, and JUnit's XML: what was tried, and what failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import jinja2
+import markupsafe
+
+from fuzz.campaign.census import known_features
+from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.store import read_records, read_summary, write
+from fuzz.report.history import history
+from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
+
+_TEMPLATE: Final = Path(__file__).with_name("page.html.j2")
+# What XML cannot hold, though a kernel's message may: control characters.
+_NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` and `junit.xml` into a hunt's folder, from what is kept there; returns the page's path.
+
+    Raises:
+        UsageError: There is no hunt in the folder.
+    """
+    summary = read_summary(folder)
+    if not summary or not (folder / "records.jsonl").is_file():
+        raise UsageError(
+            f"{folder}: there is no hunt in it: summary.json and records.jsonl are what a report is made of"
+        )
+    write(folder / "report.html", page(folder, summary))
+    write(folder / "junit.xml", junit(folder, summary))
+    return folder / "report.html"
+
+
+def page(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Return the page of a hunt, with all pictures in it."""
+    found = history(read_records(folder / "records.jsonl"))
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
+        _TEMPLATE.read_text(encoding="utf-8")
+    )
+    text: str = template.render(
+        summary=summary,
+        verdict=verdict_words(summary),
+        duration=_duration(summary["seconds"]),
+        folder=folder,
+        failures=[{**failure, "report": _report(folder, failure)} for failure in summary["failures"]],
+        saturation=_inline(saturation_svg(found)),
+        sizes=_inline(sizes_svg(found)),
+        errors=_inline(error_svg(found)),
+        missing=sorted(known_features() - found.reached.keys()),
+        features=sorted(summary["features"].items(), key=lambda item: (-item[1], item[0])),
+    )
+    return text
+
+
+def junit(folder: Path, summary: Mapping[str, Any]) -> str:
+    """Return JUnit's XML: the hunt is one test, and each bug is one that failed."""
+    failures = summary["failures"]
+    suite = ElementTree.Element(
+        "testsuite",
+        name=f"fuzz {summary['target']}",
+        tests=str(len(failures) + 1),
+        failures=str(len(failures)),
+        errors="0",
+        time=str(summary["seconds"]),
+    )
+    ElementTree.SubElement(suite, "testcase", classname="fuzz", name=f"{summary['cases']} cases", time="0")
+    for failure in failures:
+        test = ElementTree.SubElement(suite, "testcase", classname="fuzz", name=_clean(failure["bucket"]), time="0")
+        told = ElementTree.SubElement(test, "failure", message=_clean(failure["message"]), type="failure")
+        told.text = _clean(_report(folder, failure))
+    text: str = ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+    return text + "\n"
+
+
+def verdict_words(summary: Mapping[str, Any]) -> str:
+    """What came of a hunt, in a few words."""
+    count = len(summary["failures"])
+    if count:
+        return f"{count} failure{'s' if count > 1 else ''}"
+    return "no failure" if summary["cases"] else "no case could be run"
+
+
+def _report(folder: Path, failure: Mapping[str, Any]) -> str:
+    try:
+        return (folder / "failures" / str(failure["id"]) / "report.txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return str(failure["message"])
+
+
+def _inline(svg: str) -> markupsafe.Markup:
+    """A picture to put into the page: without the heading of a file of its own. Matplotlib has escaped its words."""
+    return markupsafe.Markup(svg[svg.index("<svg") :])
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, rest = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _clean(text: str) -> str:
+    return _NOT_XML.sub("�", text)
