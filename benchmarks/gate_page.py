@@ -1,4 +1,4 @@
-"""Writes docs/gate-measured.md from docs/measurements: what the gate found on an H100, and how well it foretells.
+"""Writes docs/gate-measured.md from docs/measurements: what the gate found, card by card, and how well it foretells.
 
 Run as `python benchmarks/gate_page.py`; it needs no GPU. The files are of `python -m fuzz gate runtime --json`,
 `python -m fuzz profile --json` and benchmarks/model.py.
@@ -20,6 +20,7 @@ from fuzz.report.gate import profile_text, runtime_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 RUNS = (1, 2, 3)
+CARDS = ("h100", "h200")
 HEAD = """\
 # What the gate measured
 
@@ -40,14 +41,36 @@ def judged(name: str) -> Judgement:
 
 
 def ratios(runs: list[Judgement]) -> list[str]:
-    """A table of every comparison in every run, and how far the runs are apart."""
+    """A table of every comparison that is in all runs, and how far the runs are apart."""
     rows = ["| workload | against | " + " | ".join(f"run {run}" for run in RUNS) + " | apart |", "|---" * 6 + "|"]
-    for claims in zip(*(run.claims for run in runs), strict=True):
-        values = [claim.found.value for claim in claims]
-        apart = max(values) / min(values) - 1
-        cells = [claims[0].workload, claims[0].against, *(f"{value:.3f}" for value in values), f"{apart:.1%}"]
-        rows.append(f"| {' | '.join(cells)} |")
+    values = [{(claim.workload, claim.against): claim.found.value for claim in run.claims} for run in runs]
+    for key in values[0]:
+        if all(key in run for run in values):
+            found = [run[key] for run in values]
+            cells = [*key, *(f"{value:.3f}" for value in found), f"{max(found) / min(found) - 1:.1%}"]
+            rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+def on(card: str) -> list[str]:
+    """What was measured on a card."""
+    runs = [judged(f"gate-{card}-{run}.json") for run in RUNS]
+    slowed = [judged(f"gate-{card}-slowed-{run}.json") for run in RUNS]
+    profiles = msgspec.convert(read(f"profile-{card}.json")["kernels"], list[Profile])
+    lines = [f"## {runs[0].measurement.card}: `gate runtime`, the first of three runs (gate-{card}-1.json)", ""]
+    lines += [*fenced(runtime_text(runs[0])), "", "### Three runs, one after the other", "", *ratios(runs), ""]
+    lines += [f"- run {number}: exit status {run.status}" for number, run in zip(RUNS, runs, strict=True)]
+    lines += ["", f"### A kernel that was made a tenth slower (gate-{card}-slowed-1.json …; tests/gate/slowed.py)", ""]
+    for number, run in zip(RUNS, slowed, strict=True):
+        lines += [f"- run {number}: exit status {run.status}, {runtime_text(run).splitlines()[-1]}"]
+    return [
+        *lines,
+        "",
+        f"### `profile` (profile-{card}.json)",
+        "",
+        *fenced(profile_text(profiles, known_profiles())),
+        "",
+    ]
 
 
 def foretold(model: dict[str, Any]) -> list[str]:
@@ -72,19 +95,10 @@ def fenced(text: str) -> list[str]:
 
 def main() -> None:
     """Write the page."""
-    runs = [judged(f"gate-h100-{run}.json") for run in RUNS]
-    slowed = [judged(f"gate-h100-slowed-{run}.json") for run in RUNS]
-    profiles = msgspec.convert(read("profile-h100.json")["kernels"], list[Profile])
     model = read("model-h100.json")
-    lines = [HEAD, "## `gate runtime`, the first of three runs (gate-h100-1.json)", "", *fenced(runtime_text(runs[0]))]
-    lines += ["", "## Three runs, one after the other", "", *ratios(runs), ""]
-    lines += [f"- run {number}: exit status {run.status}" for number, run in zip(RUNS, runs, strict=True)]
-    lines += ["", "## A kernel that was made a tenth slower (gate-h100-slowed-1.json …; tests/gate/slowed.py)", ""]
-    for number, run in zip(RUNS, slowed, strict=True):
-        lines += [f"- run {number}: exit status {run.status}, {runtime_text(run).splitlines()[-1]}"]
-    lines += ["", "## `profile` (profile-h100.json)", "", *fenced(profile_text(profiles, known_profiles()))]
     where = f"on an {model['card']}, with the code that is generated for sm_89 (model-h100.json)"
-    lines += ["", f"## What the static gate foretells and what was measured, {where}", "", *foretold(model)]
+    lines = [HEAD, *(line for card in CARDS for line in on(card))]
+    lines += [f"## What the static gate foretells and what was measured, {where}", "", *foretold(model)]
     (DOCS / "gate-measured.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
