@@ -51,6 +51,10 @@ class Inspection:
             out = call(x)
             if not torch.equal(before, x):
                 self._lines.append(f"{when}: the target changed x")
+            wrong = self._wrong_form(out, x)
+            if wrong:
+                self._lines.append(f"{when}: {wrong}")
+                return
             image = number * (len(x) - 1) // 3 % len(x)
             if which not in self._admissible:
                 self._first[which] = out.clone()
@@ -62,11 +66,20 @@ class Inspection:
             if verdict.failed:
                 self._lines.append(f"{when}: image {image}: {verdict.message}")
 
+    def _wrong_form(self, out: object, x: torch.Tensor) -> str:
+        """Say what is wrong with a result that cannot even be compared; nothing if it can."""
+        if not isinstance(out, torch.Tensor):
+            return f"the target returned {type(out).__name__}, no tensor"
+        wanted = (len(x), 1, *self._case.out_size)
+        if tuple(out.shape) != wanted or out.dtype != x.dtype:
+            return f"the target returned {out.dtype} {tuple(out.shape)}, must be {x.dtype} {wanted}"
+        return ""
+
     def compare(self, which: tuple[int, int], out: torch.Tensor) -> None:
         """Keep how far a timed call is from the first on the same x, on the stream that the call was made on."""
         first = self._first[which]
-        if out.shape != first.shape:
-            self._lines.append(f"a timed call returned {tuple(out.shape)}, the first {tuple(first.shape)}")
+        if not isinstance(out, torch.Tensor) or out.shape != first.shape:
+            self._lines.append("a timed call returned something else than the first, and no tensor of its shape")
             return
         distance = (out.double() - first.double()).abs().max().float()
         # A NaN would be lost in a maximum of Python's; torch.maximum keeps it.
@@ -75,7 +88,7 @@ class Inspection:
     def complaints(self) -> list[str]:
         """Return what was wrong, a line each."""
         found = list(self._lines)
-        widest = max(float((one.high - one.low).max()) for one in self._admissible.values())
+        widest = max((float((one.high - one.low).max()) for one in self._admissible.values()), default=0.0)
         farthest = float(self._farthest)
         if not farthest <= 2 * widest:
             found.append(f"a timed call was {farthest:.3g} away from the first on the same x; {2 * widest:.3g} may be")

@@ -30,7 +30,7 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         workload: Its name.
-        milliseconds: By contender, of each round.
+        milliseconds: By contender, of each round; nothing if the target's results were wrong before.
         flushes: How often the L2 cache was overwritten before each call, so that the host was ahead.
         late: How many calls the host was late for even so; they were timed again.
         error_ratio: Largest error of the target over the allowed one, before and after.

@@ -128,6 +128,8 @@ def judge(measurement: Measurement, section: str, thresholds: Thresholds) -> Jud
 
 
 def _claims(timing: Timing, card: str, thresholds: dict[str, float]) -> list[Claim]:
+    if not timing.milliseconds:
+        return []
     target = timing.milliseconds["target"]
     found = {name: ratio(times, target) for name, times in timing.milliseconds.items() if name != "target"}
     if card in CARDS:

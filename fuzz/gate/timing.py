@@ -27,6 +27,7 @@ from fuzz.target import BoundModule, Call, Target, TargetError, load_target
 _PLACES: Final = 2
 _WARM_UP_ROUNDS: Final = 5
 _CALLS_TO_COMPILE: Final = 3
+_WORDS: Final = 300
 
 
 def why_skipped(target: Target, case: Case) -> str:
@@ -46,7 +47,7 @@ def contenders(target: Target, case: Case) -> dict[str, Call]:
     def eager(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
         return torch.min(torch.conv2d(x, weight, bias, **told) * case.scale, dim=1, keepdim=True).values
 
-    torch._dynamo.reset()  # else it takes the next workload for the first with other sizes, and makes those symbols
+    torch.compiler.reset()  # else it takes the next workload for the first with other sizes, and makes those symbols
     others = {name: load_target(name).bind(case) for name in ("fused", "two-pass") if name != target.name}
     return {"target": target.bind(case), "eager": eager, "compile": torch.compile(eager), **others}
 
@@ -61,7 +62,9 @@ def measure(target: Target, workload: str, rounds: int) -> Timing:
     inputs = Inputs([x, *(operands(case, "cuda")[0] for _ in range(_PLACES - 1))])
     calls = {name: _bound(call, x, weight, bias) for name, call in contenders(target, case).items()}
     inspection = Inspection(target, case, weight, bias)
-    inspection.look(calls["target"], inputs, "before the first round")
+    wrong = _wrong_before(inspection, calls["target"], inputs)
+    if wrong:
+        return Timing(workload=workload, milliseconds={}, complaints=wrong)
     for call in calls.values():
         for _ in range(_CALLS_TO_COMPILE):
             call(x)
@@ -79,6 +82,18 @@ def measure(target: Target, workload: str, rounds: int) -> Timing:
         complaints=inspection.complaints(),
         readings=log.readings,
     )
+
+
+def _wrong_before(inspection: Inspection, call: Callable[[torch.Tensor], torch.Tensor], inputs: Inputs) -> list[str]:
+    """Say what is wrong with a target's results before it is timed."""
+    try:
+        inspection.look(call, inputs, "before the first round")
+    except NotImplementedError:
+        raise
+    # Whatever a target raises where PyTorch gives a result, it is a wrong one.
+    except Exception as error:
+        return [f"the target raised {' '.join(f'{type(error).__name__}: {error}'.split())[:_WORDS]}"]
+    return inspection.complaints()
 
 
 def _rounds(
@@ -118,8 +133,16 @@ def main(file: str, name: str, rounds: str, *workloads: str) -> int:
         return 3
     try:
         target = load_target(name)
-        reasons = {workload: why_skipped(target, WORKLOADS[workload]) for workload in workloads}
-        timings = [measure(target, workload, int(rounds)) for workload, reason in reasons.items() if not reason]
+        skipped, timings = {}, []
+        for workload in workloads:
+            reason = why_skipped(target, WORKLOADS[workload])
+            try:
+                if not reason:
+                    timings.append(measure(target, workload, int(rounds)))
+            except NotImplementedError as error:
+                reason = f"the target declines it: {error}"
+            if reason:
+                skipped[workload] = reason
     except TargetError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -128,7 +151,7 @@ def main(file: str, name: str, rounds: str, *workloads: str) -> int:
         card=torch.cuda.get_device_name().removeprefix("NVIDIA ").removeprefix("GeForce "),
         circumstances=circumstances("cuda"),
         timings=timings,
-        skipped={workload: reason for workload, reason in reasons.items() if reason},
+        skipped=skipped,
     )
     # Not to standard output, which the target may use.
     Path(file).write_bytes(msgspec.json.encode(found))

@@ -72,6 +72,8 @@ def _figure(value: float | None) -> str:
 
 
 def _comparisons(judgement: Judgement, timing: Timing) -> list[str]:
+    if not timing.milliseconds:
+        return []
     claims = {claim.against: claim for claim in judgement.claims if claim.workload == timing.workload}
     rows: list[tuple[str, ...]] = [("", "ms", "times the target's", "99 % interval", "at least", "")]
     for name, time in judgement.medians[timing.workload].items():
@@ -88,6 +90,8 @@ def _compared(claim: Claim) -> tuple[str, ...]:
 
 
 def _circumstances(timing: Timing) -> str:
+    if not timing.milliseconds:
+        return "not timed, since its results are wrong"
     rounds = len(timing.milliseconds["target"])
     said = f"{rounds} rounds, error {timing.error_ratio:.2g} of the allowed one"
     if not timing.readings:

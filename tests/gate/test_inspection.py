@@ -52,6 +52,14 @@ def leaves_out_images() -> Function:
     return call
 
 
+def forgets_the_channel() -> Function:
+    return lambda x, weight, bias: sound(x, weight, bias)[:, 0]
+
+
+def returns_numbers() -> Function:
+    return lambda x, weight, bias: sound(x, weight, bias).tolist()  # type: ignore[return-value]  # that is what is wrong
+
+
 def tires() -> Function:
     """Does the work for the first calls only, then returns what it had before."""
     calls = 0
@@ -78,6 +86,8 @@ def inspected(function: Function, device: torch.device, rounds: int = 6) -> Insp
         return function(x, weight, bias)
 
     inspection.look(call, inputs, "before")
+    if inspection.complaints():
+        return inspection
     for _ in range(rounds):
         which, now = inputs.next()
         inspection.compare(which, call(now))
@@ -98,6 +108,8 @@ def test_a_sound_target_is_not_accused(device: torch.device) -> None:
         (changes_x, "the target changed x"),
         (changes_the_weight, "changed the weight or the bias"),
         (leaves_out_images, "image 7: float32"),
+        (forgets_the_channel, "returned torch.float32 (8, 7, 5), must be torch.float32 (8, 1, 7, 5)"),
+        (returns_numbers, "returned list, no tensor"),
         (tires, "away from the first on the same x"),
     ],
 )

@@ -123,6 +123,14 @@ def test_a_wrong_result_is_a_failure_however_fast() -> None:
     assert "wrong results for headline float32" in runtime_text(judgement)
 
 
+def test_a_target_that_was_wrong_before_is_not_timed() -> None:
+    judgement = judged(Timing(workload=WORKLOAD, milliseconds={}, complaints=["the target raised ValueError: no"]))
+    assert judgement.status == 1
+    text = runtime_text(judgement)
+    assert "headline float32: not timed, since its results are wrong" in text
+    assert "wrong: the target raised ValueError: no" in text
+
+
 def test_the_roofline_is_of_known_cards_only() -> None:
     known, unknown = judged(timed(2.1, 0)), judged(timed(2.1, 0), card="Card of Tomorrow")
     assert {claim.against for claim in known.claims} == {"eager", "roofline"}
