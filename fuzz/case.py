@@ -230,7 +230,7 @@ def encode_case(case: Case) -> bytes:
 
 def decode_case(text: bytes | str) -> Case:
     """Return the case that `encode_case` wrote; raises `CaseError` where the text breaks a rule."""
-    return _convert(_parse(text))
+    return case_of(_parse(text))
 
 
 def write_case_file(file: CaseFile) -> str:
@@ -254,7 +254,7 @@ def read_case_file(text: bytes | str) -> CaseFile:
     target, note = document.get("target", "fused"), document.get("note", "")
     if not isinstance(target, str) or not isinstance(note, str):
         raise CaseError('"target" and "note" must be strings')
-    return CaseFile(case=_convert(document["case"]), target=target, note=note)
+    return CaseFile(case=case_of(document["case"]), target=target, note=note)
 
 
 def _parse(text: bytes | str) -> Any:
@@ -274,7 +274,8 @@ def _plain(case: Case) -> dict[str, Any]:
     return fields
 
 
-def _convert(fields: Any) -> Case:
+def case_of(fields: Any) -> Case:
+    """Return the case that a JSON object stands for; raises `CaseError` where it breaks a rule."""
     if isinstance(fields, dict) and fields.get("scale") in ("nan", "inf", "-inf"):
         fields = {**fields, "scale": float(fields["scale"])}
     try:

@@ -230,6 +230,18 @@ def runtime(*, target: str, rounds: int, only: tuple[str, ...], thresholds: Path
 
 @command.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--into", type=click.Path(file_okay=False, path_type=Path), required=True, help="Where to put the cases.")
+def distill(*, folder: Path, into: Path) -> int:
+    """Keep the fewest of a hunt's cases that reach all that it has reached, as files."""
+    from fuzz.campaign.distill import distill as distill_hunt
+
+    cases, reached = distill_hunt(folder, into)
+    print(f"{cases} cases keep {reached} features: {into}")
+    return 0
+
+
+@command.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def report(*, folder: Path) -> int:
     """Write a hunt's page, report.html, and junit.xml, from what is kept in its folder."""
     from fuzz.report.page import write_report

@@ -54,6 +54,7 @@ ORDER = [
     "campaign.store",
     "campaign.buckets",
     "campaign.census",
+    "campaign.distill",
     "campaign.investigation",
     "report.text",
     "campaign.bugs",

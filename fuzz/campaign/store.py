@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from typing import IO, Any, Final
 import msgspec
 
 from fuzz.campaign.isolation import UsageError
-from fuzz.case import Case, CaseFile, encode_case, read_case_file, write_case_file
+from fuzz.case import Case, CaseFile, case_of, encode_case, read_case_file, write_case_file
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
@@ -174,6 +175,19 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(record, dict):
                 yield record
+
+
+def trial_of(record: dict[str, Any]) -> tuple[Case, Verdict] | None:
+    """Return the case and the verdict of a trial's record; None for another record, and for one that is damaged."""
+    if record.get("event") != "trial":
+        return None
+    try:
+        verdict = dict(record["verdict"])
+        if verdict.get("error_ratio", 0.0) is None:  # JSON has no infinity
+            verdict["error_ratio"] = math.inf
+        return case_of(record["case"]), msgspec.convert(verdict, Verdict)
+    except (KeyError, TypeError, ValueError, CaseError, msgspec.ValidationError):
+        return None
 
 
 def json_text(value: Any) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
+from typing import Any, Final
 
 from fuzz.campaign.census import arithmetic_name, features
+from fuzz.campaign.store import trial_of
 from fuzz.case import Case
 from fuzz.verdict import Verdict
 
+# What trials are for that are not steps of shrinking.
+_TRIED: Final = ("hunt", "corpus", "known failure")
 # Positions and channels of the output, as powers of two rounded down.
 Size = tuple[int, int]
 
@@ -66,14 +67,7 @@ def history(records: Iterable[dict[str, Any]]) -> History:
         if record.get("event") == "hunt":
             found.hunts += 1
             found.target, found.device = str(record.get("target", "")), str(record.get("device", ""))
-        elif record.get("event") == "trial" and record.get("purpose") in ("hunt", "corpus", "known failure"):
-            try:
-                case, verdict = (
-                    msgspec.convert(record.get("case"), Case),
-                    msgspec.convert(record.get("verdict"), Verdict),
-                )
-            # Whatever is wrong with a line: the page is about the others.
-            except Exception:
-                continue
-            found.add(case, verdict)
+        trial = trial_of(record)
+        if trial is not None and record.get("purpose") in _TRIED:
+            found.add(*trial)
     return found
