@@ -17,7 +17,7 @@ from fuzz.case import Case
 from fuzz.gate import timing
 from fuzz.gate.measurement import Measurement
 from fuzz.gate.workload import operands
-from fuzz.target import Target, load_target
+from fuzz.target import BoundModule, Target, load_target
 
 CANDIDATES = Path(__file__).parents[1] / "candidates"
 CASE = Case(n=4, c_in=3, h=8, w=8, c_out=5, kh=3, kw=3, scale=2.0, bias=True, precision="tf32")
@@ -76,6 +76,33 @@ def test_a_target_that_raises_is_wrong_and_not_timed() -> None:
 
     found = timing.measure(a_target(raises), "small", ROUNDS)
     assert (found.milliseconds, found.complaints) == ({}, ["the target raised ValueError: no way"])
+
+
+def test_a_module_that_raises_is_wrong_and_not_timed(tmp_path: Path) -> None:
+    file = tmp_path / "module.py"
+    text = (CANDIDATES / "eager.py").read_text()
+    file.write_text(text.replace("value = self", "assert x.numel() == 1, 'no'\n        value = self"))
+    (timed,) = measured(tmp_path, str(file)).timings
+    assert (timed.milliseconds, timed.complaints) == ({}, ["the target raised AssertionError: no"])
+
+
+def test_a_module_is_timed_without_the_setting_of_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr("fuzz.target.BoundModule.__call__", _counted(BoundModule.__call__, calls))
+    measured(tmp_path, str(CANDIDATES / "eager.py"))
+    # The target is one before it is timed, four times; the stand-ins for the kernels here are modules as well.
+    others = 2 * (timing._CALLS_TO_COMPILE + timing._WARM_UP_ROUNDS + ROUNDS)
+    assert len(calls) == 4 + others
+
+
+def _counted(function: Callable[..., Any], calls: list[object]) -> Callable[..., Any]:
+    def call(*given: Any) -> Any:
+        calls.append(given)
+        return function(*given)
+
+    return call
 
 
 def test_a_target_that_is_wrong_is_not_timed() -> None:
