@@ -20,6 +20,7 @@ import msgspec
 import torch
 
 from fuzz.circumstances import circumstances
+from fuzz.gate.devices import card_name
 from fuzz.gate.stopwatch import Inputs, Stopwatch
 from fuzz.gate.timing import contenders
 from fuzz.gate.workload import HEADLINE, operands
@@ -67,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    card = torch.cuda.get_device_name().removeprefix("NVIDIA ").removeprefix("GeForce ")
+    card = card_name(torch.cuda.get_device_name())
     figures: dict[str, Any] = {**circumstances("cuda"), "card": card, "rounds": ROUNDS}
     with torch.no_grad():
         figures["ms"] = {kind: milliseconds(kind) for kind in KINDS}

@@ -28,10 +28,10 @@ from ada import SIZE, TILES, product_kernel
 
 from fuzz.campaign.store import json_text
 from fuzz.circumstances import circumstances
-from fuzz.gate.build import Call
+from fuzz.gate.build import Call, call_name
 from fuzz.gate.capture import on_card
 from fuzz.gate.clocks import ClockLog
-from fuzz.gate.devices import CARDS, Card
+from fuzz.gate.devices import CARDS, Card, card_name
 from fuzz.gate.model import occupancy, predict
 from fuzz.gate.sass import disassemble, usage
 from fuzz.gate.static import build
@@ -55,7 +55,7 @@ def times(target: str) -> list[dict[str, Any]]:
         inputs = Inputs([x])
         for config in (None, *loaded.abilities.configs):
             call = loaded.bind(msgspec.structs.replace(case, config=config))
-            name = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
+            name = call_name(config, dtype, precision)
             ms, mhz = timed(functools.partial(call, weight=weight, bias=bias), inputs)
             found.append({"target": target, "name": name, "ms": ms, "mhz": mhz})
     return found
@@ -151,7 +151,7 @@ def main() -> None:
     if options.times:
         figures = json.loads(options.times.read_text(encoding="utf-8"))
     else:
-        card = torch.cuda.get_device_name().removeprefix("NVIDIA ").removeprefix("GeForce ")
+        card = card_name(torch.cuda.get_device_name())
         figures = {**circumstances("cuda"), "card": card, "times": [one for target in TARGETS for one in times(target)]}
     card = CARDS[figures["card"]]
     figures["rows"] = rows = beside(figures["times"], foretold(card, len(os.sched_getaffinity(0))), card)

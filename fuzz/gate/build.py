@@ -16,7 +16,7 @@ import msgspec
 from fuzz.abilities import Abilities
 from fuzz.case import Case, Dtype, Precision
 from fuzz.gate.devices import CARDS, Card
-from fuzz.gate.workload import HEADLINE, floor, operands, partial_products
+from fuzz.gate.workload import HEADLINE, floor, operands, partial_products, why_skipped
 
 if TYPE_CHECKING:
     from fuzz.gate.capture import Launch  # at run time only where Triton compiles
@@ -118,7 +118,7 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
         for config in (None, *loaded.abilities.configs):
             launches.clear()
             case = msgspec.structs.replace(asked, config=config)
-            name = " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
+            name = call_name(config, dtype, precision)
             least = floor(card, msgspec.structs.replace(case, precision=precision)).milliseconds
             try:
                 loaded.bind(case)(*operands(case, "meta"))
@@ -133,9 +133,15 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
 
 def headline(able: Abilities, dtype: Dtype, precision: Precision) -> Case | None:
     """Return the headline shape in a kind of product; None if a target of these abilities is not for that."""
-    if dtype not in able.dtypes or (precision == "ieee" and not able.precision):
+    case = msgspec.structs.replace(HEADLINE, dtype=dtype, precision=precision)
+    if why_skipped(able, case):
         return None
-    return msgspec.structs.replace(HEADLINE, dtype=dtype, precision=precision if able.precision else "default")
+    return case if able.precision else msgspec.structs.replace(case, precision="default")
+
+
+def call_name(config: str | None, dtype: Dtype, precision: Precision) -> str:
+    """Return what the gate calls a call: configuration, dtype, and how float32 is multiplied."""
+    return " ".join(filter(None, (config or "chosen", dtype, precision if dtype == "float32" else "")))
 
 
 class _Reader:

@@ -51,6 +51,11 @@ class Card:
         return self.rates[kind] / (2 * self.multiprocessors * self.clock)
 
 
+def card_name(driver_name: str) -> str:
+    """Return a card's name as `CARDS` has it, from what its driver calls it."""
+    return driver_name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+
 _ADA: Final = (
     "NVIDIA Ada GPU Architecture white paper v2.1, appendix A; CUDA C++ Programming Guide, compute capability 8.9"
 )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from fuzz.campaign.isolation import InfrastructureError, UsageError, target_path
+from fuzz.campaign.isolation import InfrastructureError, UsageError
+from fuzz.gate.child import environment, last_words, python
 
 METRICS: Final = (
     "gpu__time_duration.sum",
@@ -69,20 +68,18 @@ def profile(target: str) -> list[Profile]:
         raise UsageError(
             "profile: ncu must be on the PATH; it comes with the CUDA toolkit, or as NVIDIA's package nsight-compute"
         )
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join(target_path())
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "profile.csv"
         command = (
             ncu, "--csv", "--page=raw", "--print-units=base", f"--metrics={','.join(METRICS)}", f"--log-file={log}",
-            "--profile-from-start=off", sys.executable, "-P", "-m", "fuzz.gate.profiled", target,
+            "--profile-from-start=off", *python("fuzz.gate.profiled", target),
         )  # fmt: skip
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
+        process = subprocess.run(command, env=environment(), capture_output=True, text=True)
         text = log.read_text(encoding="utf-8") if log.exists() else ""
     found = list(parse_profiles(target, text.splitlines()))
     if process.returncode == 0 and found:
         return found
-    last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    last = last_words(process)
     if process.returncode == 2:
         raise UsageError(last)
     if "ERR_NVGPUCTRPERM" in text + process.stdout:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from fuzz.campaign.isolation import InfrastructureError, UsageError, target_path
+from fuzz.campaign.isolation import InfrastructureError
+from fuzz.gate.child import answer_of
 from fuzz.gate.clocks import REASONS
 from fuzz.gate.devices import CARDS
 from fuzz.gate.interval import Interval, median, ratio
@@ -86,20 +80,7 @@ def measure(target: str, rounds: int, workloads: tuple[str, ...]) -> Measurement
         UsageError: The target cannot be loaded.
         InfrastructureError: There is no GPU, the process died, or no workload is for the target.
     """
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join(target_path())
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "measurement.json"
-        command = [sys.executable, "-P", "-m", "fuzz.gate.timing", str(file), target, str(rounds), *workloads]
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        if process.returncode == 2:
-            raise UsageError(last)
-        if process.returncode == 3:
-            raise InfrastructureError(last)
-        if process.returncode != 0 or not file.exists():
-            raise InfrastructureError(f"timing {target} ended with status {process.returncode}: {last}")
-        found = msgspec.json.decode(file.read_bytes(), type=Measurement)
+    found = answer_of("fuzz.gate.timing", Measurement, f"timing {target}", target, str(rounds), *workloads)
     if not found.timings:
         raise InfrastructureError(f"no workload is for target {target}: {'; '.join(found.skipped.values())}")
     return found

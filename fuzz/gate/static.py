@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
-
-from fuzz.campaign.isolation import InfrastructureError, UsageError
+from fuzz.campaign.isolation import InfrastructureError
 from fuzz.gate.baseline import Baseline, faults, losses
 from fuzz.gate.build import Build, Call, unique
+from fuzz.gate.child import answer_of
 from fuzz.gate.devices import Card
 from fuzz.gate.walk import Rung
 
@@ -27,7 +21,6 @@ _ASKED: Final = (
     ("float32:tf32",),
     ("float16:default", "bfloat16:default", "float64:default"),
 )
-_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +105,7 @@ def walk(target: str, card: Card, workers: int) -> dict[str, list[Rung]]:
     """
     kinds = [word for asked in _ASKED for word in asked if word.partition(":")[0] in ("float32", "float16")]
     with ThreadPoolExecutor(workers) as pool:
-        parts = {kind: pool.submit(_child, "fuzz.gate.walk", list[Rung], target, card, (kind,)) for kind in kinds}
+        parts = {kind: pool.submit(_climb, target, card, kind) for kind in kinds}
         found = {kind: part.result() for kind, part in parts.items()}
     if not any(found.values()):
         raise InfrastructureError(f"target {target} launches nothing that multiplies and has a constant like BLOCK_M")
@@ -120,19 +113,8 @@ def walk(target: str, card: Card, workers: int) -> dict[str, list[Rung]]:
 
 
 def _build(target: str, card: Card, asked: tuple[str, ...]) -> list[Call]:
-    return _child("fuzz.gate.build", list[Call], target, card, asked)
+    return answer_of("fuzz.gate.build", list[Call], f"building {target}", target, card.name, *asked)
 
 
-def _child(program: str, kind: type[_Answer], target: str, card: Card, asked: tuple[str, ...]) -> _Answer:
-    """Run a program that has the target in its process, and return what it wrote."""
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "answer.json"
-        command = [sys.executable, "-m", program, str(file), target, card.name, *asked]
-        process = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if process.returncode == 0 and file.exists():
-            return msgspec.json.decode(file.read_bytes(), type=kind)
-    if process.returncode == 2:
-        raise UsageError(process.stderr.strip())
-    last = (process.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    raise InfrastructureError(f"building {target} ended with status {process.returncode}: {last}")
+def _climb(target: str, card: Card, kind: str) -> list[Rung]:
+    return answer_of("fuzz.gate.walk", list[Rung], f"building {target}", target, card.name, kind)

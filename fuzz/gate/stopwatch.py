@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -72,10 +72,8 @@ class Inputs:
         self._signs[place] = -self._signs[place]
         return (place, self._signs[place]), self._tensors[place]
 
-    def all(self) -> list[tuple[tuple[int, int], torch.Tensor]]:
-        """Return every x once, as copies."""
-        return [
-            ((place, sign), x if sign == self._signs[place] else -x)
-            for place, x in enumerate(self._tensors)
-            for sign in (1, -1)
-        ]
+    def all(self) -> Iterator[tuple[tuple[int, int], torch.Tensor]]:
+        """Give every x once, one after the other: those of the other sign are copies, of gigabytes."""
+        for place, x in enumerate(self._tensors):
+            for sign in (1, -1):
+                yield (place, sign), x if sign == self._signs[place] else -x

@@ -17,27 +17,18 @@ import torch
 
 from fuzz.case import Case
 from fuzz.circumstances import circumstances
+from fuzz.gate.build import one_line
 from fuzz.gate.clocks import ClockLog
+from fuzz.gate.devices import card_name
 from fuzz.gate.inspection import Inspection
 from fuzz.gate.measurement import Measurement, Timing
 from fuzz.gate.stopwatch import Inputs, Stopwatch
-from fuzz.gate.workload import WORKLOADS, operands, options
+from fuzz.gate.workload import WORKLOADS, operands, options, why_skipped
 from fuzz.target import BoundModule, Call, Target, TargetError, load_target
 
 _PLACES: Final = 2
 _WARM_UP_ROUNDS: Final = 5
 _CALLS_TO_COMPILE: Final = 3
-_WORDS: Final = 300
-
-
-def why_skipped(target: Target, case: Case) -> str:
-    """Return why a workload is not for the target; empty if it is."""
-    able = target.abilities
-    if case.dtype not in able.dtypes:
-        return f"the target does not promise {case.dtype}"
-    if case.precision == "ieee" and not able.precision:
-        return "the target cannot be told to multiply float32 in full"
-    return able.why_not(case)
 
 
 def contenders(target: Target, case: Case) -> dict[str, Call]:
@@ -96,7 +87,7 @@ def _wrong_before(inspection: Inspection, call: Callable[[torch.Tensor], torch.T
         raise
     # Whatever a target raises where PyTorch gives a result, it is a wrong one.
     except Exception as error:
-        return [f"the target raised {' '.join(f'{type(error).__name__}: {error}'.split())[:_WORDS]}"]
+        return [f"the target raised {one_line(error)}"]
     return inspection.complaints()
 
 
@@ -133,7 +124,7 @@ def main(file: str, name: str, rounds: str, *workloads: str) -> int:
         target = load_target(name)
         skipped, timings = {}, []
         for workload in workloads:
-            reason = why_skipped(target, WORKLOADS[workload])
+            reason = why_skipped(target.abilities, WORKLOADS[workload])
             try:
                 if not reason:
                     timings.append(measure(target, workload, int(rounds)))
@@ -146,7 +137,7 @@ def main(file: str, name: str, rounds: str, *workloads: str) -> int:
         return 2
     found = Measurement(
         target=name,
-        card=torch.cuda.get_device_name().removeprefix("NVIDIA ").removeprefix("GeForce "),
+        card=card_name(torch.cuda.get_device_name()),
         circumstances=circumstances("cuda"),
         timings=timings,
         skipped=skipped,

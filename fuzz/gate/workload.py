@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fuzz.abilities import Abilities
 from fuzz.case import Case, Dtype
 from fuzz.gate.devices import Card
 
@@ -114,6 +115,15 @@ def operands(case: Case, device: torch.device | str) -> tuple[torch.Tensor, torc
 def lies_channels_last(dtype: Dtype) -> bool:
     """Whether x of this dtype lies channels last."""
     return dtype in _HALVES
+
+
+def why_skipped(able: Abilities, case: Case) -> str:
+    """Return why a call is not for a target of these abilities; empty if it is."""
+    if case.dtype not in able.dtypes:
+        return f"the target does not promise {case.dtype}"
+    if case.precision == "ieee" and not able.precision:
+        return "the target cannot be told to multiply float32 in full"
+    return able.why_not(case)
 
 
 def options(case: Case) -> dict[str, Any]:
