@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -104,18 +105,19 @@ def test_a_sound_target_is_not_accused(device: torch.device) -> None:
 @pytest.mark.parametrize(
     ("cheat", "words"),
     [
-        (keeps_its_results, "away from the first on the same x"),
+        # Where it is told hangs on whether -x of the second place lies where that of the first lay.
+        (keeps_its_results, "away from the first on the same x|image [0-9]: float32"),
         (changes_x, "the target changed x"),
         (changes_the_weight, "changed the weight or the bias"),
         (leaves_out_images, "image 7: float32"),
-        (forgets_the_channel, "returned torch.float32 (8, 7, 5), must be torch.float32 (8, 1, 7, 5)"),
+        (forgets_the_channel, r"returned torch.float32 \(8, 7, 5\), must be torch.float32 \(8, 1, 7, 5\)"),
         (returns_numbers, "returned list, no tensor"),
         (tires, "away from the first on the same x"),
     ],
 )
 def test_a_cheat_is_told(cheat: Callable[[], Function], words: str, device: torch.device) -> None:
     found = inspected(cheat(), device).complaints()
-    assert any(words in line for line in found), f"{cheat.__name__} is fast for nothing, and nobody says so: {found}"
+    assert any(re.search(words, line) for line in found), f"{cheat.__name__} is fast for nothing, and nobody says so: {found}"
 
 
 @pytest.mark.gpu
