@@ -215,6 +215,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return f"Case({arguments(self, always=('n', 'c_in', 'h', 'w', 'c_out', 'kh', 'kw'))})"
 
 
+_DEFAULTS: Final = {info.name: info.default for info in msgspec.structs.fields(Case)}
+
+
 class CaseFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a `case.json` holds: the case, and the target that it was found on."""
 
@@ -266,9 +269,8 @@ def _parse(text: bytes | str) -> Any:
 
 def _plain(case: Case) -> dict[str, Any]:
     """Turn a case into JSON's own types; JSON has no NaN and no infinity, so such a scale is written as its name."""
-    defaults = {info.name: info.default for info in msgspec.structs.fields(Case)}
     plain: dict[str, Any] = msgspec.to_builtins(case)
-    fields = {name: value for name, value in plain.items() if not same(getattr(case, name), defaults[name])}
+    fields = {name: value for name, value in plain.items() if not same(getattr(case, name), _DEFAULTS[name])}
     if not math.isfinite(case.scale):
         fields["scale"] = str(case.scale)
     return fields

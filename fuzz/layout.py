@@ -116,7 +116,7 @@ def arguments(struct: msgspec.Struct, always: tuple[str, ...]) -> str:
 
 def same(value: object, default: object) -> bool:
     """Return whether two values are written alike: NaN like NaN, -0.0 unlike 0.0."""
-    return repr(value) == repr(default)
+    return value is default or repr(value) == repr(default)
 
 
 def _literal(value: object) -> str:
