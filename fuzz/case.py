@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from fuzz.layout import CONTIGUOUS, MAX_ELEMENTS, CaseError, Layout, arguments, check_layout, same, within
+from fuzz.layout import CONTIGUOUS, MAX_ELEMENTS, CaseError, Layout, arguments, check_layout, defaults, same, within
 
 FORMAT_VERSION: Final = 2
 _MAX_OPTION: Final = 2**20
@@ -215,9 +215,6 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return f"Case({arguments(self, always=('n', 'c_in', 'h', 'w', 'c_out', 'kh', 'kw'))})"
 
 
-_DEFAULTS: Final = {info.name: info.default for info in msgspec.structs.fields(Case)}
-
-
 class CaseFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a `case.json` holds: the case, and the target that it was found on."""
 
@@ -270,7 +267,7 @@ def _parse(text: bytes | str) -> Any:
 def _plain(case: Case) -> dict[str, Any]:
     """Turn a case into JSON's own types; JSON has no NaN and no infinity, so such a scale is written as its name."""
     plain: dict[str, Any] = msgspec.to_builtins(case)
-    fields = {name: value for name, value in plain.items() if not same(getattr(case, name), _DEFAULTS[name])}
+    fields = {name: plain[name] for name, default in defaults(Case).items() if not same(getattr(case, name), default)}
     if not math.isfinite(case.scale):
         fields["scale"] = str(case.scale)
     return fields

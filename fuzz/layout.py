@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -107,11 +108,17 @@ def within(name: str, value: int, least: int, most: int) -> None:
 def arguments(struct: msgspec.Struct, always: tuple[str, ...]) -> str:
     """Return the arguments of the constructor call that rebuilds a value; defaults are left out unless named."""
     shown = []
-    for field in msgspec.structs.fields(struct):
-        value = getattr(struct, field.name)
-        if field.name in always or not same(value, field.default):
-            shown.append(f"{field.name}={_literal(value)}")
+    for name, default in defaults(type(struct)).items():
+        value = getattr(struct, name)
+        if name in always or not same(value, default):
+            shown.append(f"{name}={_literal(value)}")
     return ", ".join(shown)
+
+
+@cache
+def defaults(kind: type[msgspec.Struct]) -> dict[str, object]:
+    """Return the default of each field, in order; msgspec finds them anew, in a tenth of a millisecond, each time."""
+    return {field.name: field.default for field in msgspec.structs.fields(kind)}
 
 
 def same(value: object, default: object) -> bool:
