@@ -185,6 +185,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.c_in // self.groups * self.kh * self.kw
 
     @property
+    def arithmetic(self) -> str:
+        """The dtype, and the precision if one is named: error ratios of the same arithmetic are comparable."""
+        return self.dtype if self.precision == "default" else f"{self.dtype} {self.precision}"
+
+    @property
     def calls(self) -> int:
         """How often one trial calls the target."""
         return 2 * (1 + len(self.earlier)) + (self.relation is not None)

@@ -5,7 +5,6 @@ Exit status: 0 clean, 1 a failure was found, 2 usage, 3 infrastructure, 130 inte
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import signal
@@ -15,8 +14,10 @@ from typing import Final
 
 import click
 
+from fuzz.campaign.engine import Engine, cores
 from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageError
+from fuzz.campaign.ledger import read_ledger
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
@@ -73,8 +74,10 @@ def command() -> None:
 @click.option("--dtype", type=click.Choice(DTYPES), multiple=True, help="Repeat for several.")
 @click.option("--precision", type=click.Choice(["tf32", "ieee"]), help="How float32 is judged.")
 @click.option("--resume", is_flag=True, help="Go on where the last hunt in the folder ended.")
+@click.option("--ledger", type=click.Path(path_type=Path), help="Known bugs that do not count, as TOML.")
 @click.option("-x", "--exit-first", is_flag=True, help="Stop after the first failure.")
-@click.option("--engine", type=click.Choice(["local"]), default="local", show_default=True)
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Where workers run: here, or on a Ray cluster.")  # fmt: skip
 def run(
     *,
     target: str,
@@ -87,6 +90,7 @@ def run(
     dtype: tuple[Dtype, ...],
     precision: Precision | None,
     resume: bool,
+    ledger: Path | None,
     exit_first: bool,
     engine: str,
 ) -> int:
@@ -98,16 +102,17 @@ def run(
         seed=_seed(seed, out, resume),
         seconds=seconds,
         max_cases=max_cases,
-        workers=_workers(workers),
+        workers=None if workers == "auto" else _workers(workers),
         device=device,
         dtypes=dtype or None,
         precisions=(precision,) if precision else None,
         corpus=(_CORPUS,) if _CORPUS.is_dir() else (),
         resume=resume,
+        ledger=read_ledger(ledger) if ledger else (),
         exit_first=exit_first,
     )
     with Progress() as progress:
-        hunt = Hunt(plan, progress)
+        hunt = Hunt(plan, progress, engine=_engine(engine, plan))
         status = hunt.run()
     print(summary_text(hunt.summary(status), str(out)), end="")
     from fuzz.report.page import write_report  # a second of imports, which need not come before the hunt
@@ -307,10 +312,18 @@ def _seconds(text: str) -> float:
 
 def _workers(text: str) -> int:
     if text == "auto":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cores()
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--workers {text}: must be auto or a number of at least 1")
     return int(text)
+
+
+def _engine(name: str, plan: Plan) -> Engine | None:
+    if name == "local":
+        return None
+    from fuzz.campaign.ray_engine import RayEngine  # as heavy as torch
+
+    return RayEngine(plan)
 
 
 def _seed(asked: int | None, out: Path, resume: bool) -> int:

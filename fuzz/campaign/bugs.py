@@ -1,12 +1,14 @@
-"""The bugs of one hunt: each kept once, under the simplest form in which it was seen."""
+"""The bugs of one hunt: each kept once, under the simplest form in which it was seen, with how often it was hit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.investigation import Finding
-from fuzz.campaign.store import Failure, Store, failure_id
+from fuzz.campaign.store import Failure, KeptFailure, Store, failure_id
 from fuzz.report.text import failure_report
 
 
@@ -15,44 +17,82 @@ class Bugs:
     """What was found so far.
 
     Attributes:
-        failures: By id.
-        buckets: What the bugs are told apart by.
-        duplicates: How many failing cases showed a bug that was known.
+        kept: By id.
     """
 
-    failures: dict[str, Failure] = field(default_factory=dict)
-    buckets: tuple[Bucket, ...] = ()
-    duplicates: int = 0
+    kept: dict[str, KeptFailure] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> dict[str, Failure]:
+        """What `summary.json` says of each, by id."""
+        return {name: one.failure for name, one in self.kept.items()}
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """What the bugs are told apart by."""
+        return tuple(one.bucket for one in self.kept.values())
 
     def has(self, manifestation: str) -> bool:
         """Return whether some bug shows itself in this way."""
         return any(bucket.manifestation == manifestation for bucket in self.buckets)
 
-    def add(self, finding: Finding | None, found_at: tuple[int, float], store: Store, target: str) -> str:
-        """Keep a finding, unless it is known; return the news, empty if there are none.
+    def restore(self, earlier: list[KeptFailure], hits: dict[str, int]) -> None:
+        """Take over what the hunt found that this one goes on with, and how often each was hit again since."""
+        for one in earlier:
+            failure = msgspec.structs.replace(one.failure, hits=1 + hits.get(one.failure.id, 0))
+            self.kept[failure.id] = msgspec.structs.replace(one, failure=failure)
+
+    def hit(self, bucket: Bucket) -> str:
+        """Count another case that shows a known bug; return its id."""
+        name = next(name for name, one in self.kept.items() if one.bucket == bucket)
+        self._change(name, hits=self.kept[name].failure.hits + 1)
+        return name
+
+    def waive(self, bucket: Bucket, issue: str) -> str:
+        """Let a known bug not count, for the reason that the issue gives; return its id."""
+        name = self.hit(bucket)
+        self._change(name, waived=issue)
+        return name
+
+    def add(
+        self, finding: Finding, found_at: tuple[int, float], store: Store, target: str, *, waived: str = ""
+    ) -> Failure | None:
+        """Keep a finding; return the failure, or None where it is one that is known.
 
         Args:
-            finding: What an investigation came to; None stands for a bug that is known.
+            finding: What an investigation came to.
             found_at: After how many cases, and seconds, it was first seen.
             store: Where failures are kept.
             target: The target's name.
+            waived: Link of the issue that waives it.
         """
-        name = failure_id(str(finding.bucket)) if finding else ""
-        if finding is None or name in self.failures or any(known.covers(finding.bucket) for known in self.buckets):
-            self.duplicates += 1
-            return ""
-        for known in [known for known in self.buckets if finding.bucket.covers(known)]:
-            store.drop_failure(failure_id(str(known)))
-            self.failures.pop(failure_id(str(known)), None)
-        self.buckets = (*self.buckets, finding.bucket)
-        bucket, verdict = str(finding.bucket), finding.verdict
-        store.keep_failure(bucket, finding.case, verdict, target, failure_report(name, finding, target, store.folder))
-        self.failures[name] = Failure(
+        known = next((known for known in self.buckets if known.covers(finding.bucket)), None)
+        if known is not None:
+            self.waive(known, waived) if waived else self.hit(known)
+            return None
+        name = failure_id(str(finding.bucket))
+        same = [one.failure for one in self.kept.values() if finding.bucket.covers(one.bucket)]
+        first = min([(one.cases_to_find, one.seconds_to_find) for one in same] + [found_at])
+        failure = Failure(
             id=name,
-            bucket=bucket,
-            message=verdict.message,
+            bucket=str(finding.bucket),
+            message=finding.verdict.message,
             case_file=f"failures/{name}/case.json",
-            cases_to_find=found_at[0],
-            seconds_to_find=round(found_at[1], 1),
+            cases_to_find=first[0],
+            seconds_to_find=round(first[1], 1),
+            hits=1 + sum(one.hits for one in same),
+            waived=waived or next((one.waived for one in same if one.waived), ""),
+            earlier_ids=tuple(name for one in same for name in (*one.earlier_ids, one.id)),
         )
-        return f"failure {name}: {verdict.message}"
+        kept = KeptFailure(failure=failure, bucket=finding.bucket)
+        report = failure_report(name, finding, target, store.folder)
+        store.keep_failure(kept, finding.case, finding.verdict, target, report)
+        for one in same:
+            store.merge_failure(one.id, into=name)
+            del self.kept[one.id]
+        self.kept[name] = kept
+        return failure
+
+    def _change(self, name: str, **changes: object) -> None:
+        one = self.kept[name]
+        self.kept[name] = msgspec.structs.replace(one, failure=msgspec.structs.replace(one.failure, **changes))

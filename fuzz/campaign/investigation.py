@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +15,9 @@ from fuzz.facets import Attribute, attributes, causes
 from fuzz.shrinking import Shrinker, ordinary
 from fuzz.verdict import Verdict
 
-Run = Callable[[Case, float, str], Verdict]
+# Runs a case on a target that nothing was called on before: a step of shrinking, or one that may take as long as it
+# takes to know that it hangs.
+Run = Callable[[Case, Literal["shrink", "hang?"]], Verdict]
 
 
 @dataclass(frozen=True)
@@ -38,36 +42,52 @@ class Investigation:
     """Looks into one failing case.
 
     Args:
-        run: Runs a case on a target that nothing was called on before: the case, the limit in seconds, the purpose.
-        known: The bugs that are known.
+        run: Runs a case.
+        known: Gives the bugs that are known; other workers may find one meanwhile.
         may_go_on: Asked before each step of shrinking.
-        limit: Gives the seconds that one step may take.
-        hang_limit: Gives the seconds after which a trial counts as hanging.
         notify: Told what goes on.
+        alone: Held while a bug is shrunk that nobody knows, so that two workers do not shrink the same one.
     """
 
     run: Run
-    known: tuple[Bucket, ...]
+    known: Callable[[], tuple[Bucket, ...]]
     may_go_on: Callable[[], bool]
-    limit: Callable[[Case], float]
-    hang_limit: Callable[[Case], float]
     notify: Callable[[str], None]
+    alone: AbstractContextManager[Any] = field(default_factory=nullcontext)
     _judged: dict[Case, Verdict] = field(default_factory=dict)
 
-    def investigate(self, case: Case, verdict: Verdict) -> Finding | None:
-        """Return what a failing case comes to; None where it is a bug that is known, or none at all."""
+    def investigate(self, case: Case, verdict: Verdict, keep: Callable[[Finding], None]) -> Bucket | None:
+        """Find out what a failing case comes to.
+
+        Args:
+            case: The case.
+            verdict: What it gave.
+            keep: Receives the finding, if there is one.
+
+        Returns:
+            The bug, where it is one that is known; None where it is a new one, or none at all.
+        """
         if verdict.kind == "timeout":
             # Established by a limit far longer than that of a step.
             self._judged[case] = verdict
         reproduced = self._reproduce(case)
         if reproduced is None:
-            return self._keep_as_it_is(case, verdict)
-        case, verdict = reproduced, self._judge(reproduced)
-        if self._is_known(case):
-            return None
+            return self._keep_as_it_is(case, verdict, keep)
+        known = self._known(reproduced)
+        if known is not None:
+            return known
+        with self.alone:
+            known = self._known(reproduced)
+            if known is None:
+                finding = self._shrink(reproduced)
+                if finding is not None:
+                    keep(finding)
+            return known
+
+    def _shrink(self, case: Case) -> Finding | None:
         # What shows with ordinary numbers, too, does not depend on a NaN, though it may show as one.
         case = next(
-            (other for other in ordinary(case) if self._judge(other).failed and not self._is_known(other)), case
+            (other for other in ordinary(case) if self._judge(other).failed and self._known(other) is None), case
         )
         verdict = self._judge(case)
         self.notify(f"shrinking: {verdict.message}")
@@ -75,17 +95,17 @@ class Investigation:
             case, lambda other: self._judge(other).manifestation == verdict.manifestation, self.may_go_on
         ).shrink()
         if verdict.kind == "timeout" and shrunk != case:
-            self._judged[shrunk] = self.run(shrunk, self.hang_limit(shrunk), "hang?")
+            self._judged[shrunk] = self.run(shrunk, "hang?")
             if not self._judged[shrunk].failed:
                 return None  # merely slow: what hangs goes on hanging however small the call becomes
         return self._describe(shrunk, verdict.manifestation)
 
-    def _is_known(self, case: Case) -> bool:
-        return any(bucket.explains(case, self._judge(case), self._judge) for bucket in self.known)
+    def _known(self, case: Case) -> Bucket | None:
+        return next((bucket for bucket in self.known() if bucket.explains(case, self._judge(case), self._judge)), None)
 
     def _judge(self, case: Case) -> Verdict:
         if case not in self._judged:
-            self._judged[case] = self.run(case, self.limit(case), "shrink")
+            self._judged[case] = self.run(case, "shrink")
         return self._judged[case]
 
     def _reproduce(self, case: Case) -> Case | None:
@@ -98,15 +118,16 @@ class Investigation:
         candidates = [plain, *after, case] if case.relation else [case, *after]
         return next((candidate for candidate in candidates if self._judge(candidate).failed), None)
 
-    def _keep_as_it_is(self, case: Case, verdict: Verdict) -> Finding | None:
-        """Return a finding for a failure that was seen, but not again; None where something else is to blame."""
-        bucket = Bucket(verdict.manifestation, (HISTORY,))
+    def _keep_as_it_is(self, case: Case, verdict: Verdict, keep: Callable[[Finding], None]) -> Bucket | None:
+        """Keep a failure that was seen, but not again; return the known bug that is to blame, if there is one."""
+        stateful = next((known for known in self.known() if known.is_stateful), None)
         # A target that is known to keep something fails now and then; and a process that was killed from outside, by a
         # machine short of memory for one, says nothing about the target.
-        if any(known.is_stateful for known in self.known) or verdict.lane == "process":
-            return None
-        message = f"seen once, passes in a process of its own: {verdict.message}"
-        return Finding(bucket, case, msgspec.structs.replace(verdict, message=message))
+        if stateful is None and verdict.lane != "process":
+            message = f"seen once, passes in a process of its own: {verdict.message}"
+            bucket = Bucket(verdict.manifestation, (HISTORY,))
+            keep(Finding(bucket, case, msgspec.structs.replace(verdict, message=message)))
+        return stateful
 
     def _describe(self, case: Case, manifestation: str) -> Finding:
         found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fuzz.campaign.ledger import Waiver
 from fuzz.case import Dtype, Precision
 
 
@@ -16,9 +17,11 @@ class Plan:
     Attributes:
         seconds: Length of the hunt, or None for no limit.
         max_cases: Trials after which it ends, or None for no limit.
+        workers: Processes that run the target, or None for as many as the machines have room for.
         corpus: Folders whose cases are replayed first.
         dtypes: Which dtypes to try; what the target promises if None.
         precisions: Likewise.
+        ledger: Bugs that are known and do not count.
         sources: By path, texts that stand in for files, where the target is hunted with a change.
     """
 
@@ -27,11 +30,12 @@ class Plan:
     seed: int
     seconds: float | None = None
     max_cases: int | None = None
-    workers: int = 1
+    workers: int | None = 1
     device: str = "auto"
     dtypes: tuple[Dtype, ...] | None = None
     precisions: tuple[Precision, ...] | None = None
     corpus: tuple[Path, ...] = ()
     resume: bool = False
     exit_first: bool = False
+    ledger: tuple[Waiver, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ its place and moved there. A torn last line of the records, from a machine that 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import math
@@ -18,11 +19,15 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.journal import journaled_cases
 from fuzz.case import Case, CaseFile, case_of, encode_case, read_case_file, write_case_file
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
+# What a killed hunt was at is looked for among the records of the last while.
+_LATELY_BYTES: Final = 2**20
 # Its line ends are outside of strings: those have none that is not escaped.
 _NUMBERS: Final = re.compile(r"\[\n((?:\s*[-+.\deE]+,?\n\s*)+)\]")
 _SCRIPT: Final = '''\
@@ -52,6 +57,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         case_file: Path of the shrunk case, from the hunt's folder.
         cases_to_find: How many cases had run when it was first seen.
         seconds_to_find: How long the hunt had run by then.
+        hits: How many cases showed it, that one and those of its corpus included.
+        waived: Link of the issue for which the ledger waives it; empty if it counts.
+        earlier_ids: Under which ids it was kept before a simpler form of it was seen.
     """
 
     id: str
@@ -60,6 +68,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     case_file: str
     cases_to_find: int
     seconds_to_find: float
+    hits: int = 1
+    waived: str = ""
+    earlier_ids: tuple[str, ...] = ()
+
+
+class KeptFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """What a failure's folder says of it, in `failure.json`: enough to know the bug again."""
+
+    failure: Failure
+    bucket: Bucket
 
 
 def failure_id(bucket: str) -> str:
@@ -82,9 +100,21 @@ class Store:
         self.folder = folder
         (folder / "failures").mkdir(parents=True, exist_ok=True)
         self._lock = _locked(folder / "lock")
-        self._records = (folder / "records.jsonl").open("ab")
+        self._tidy()
+        (folder / "trying").mkdir(exist_ok=True)
+        # Without a buffer, so that what could not be written is not written later on.
+        self._records = (folder / "records.jsonl").open("ab", buffering=0)
         if self._records.tell() and not _ends_with_newline(folder / "records.jsonl"):
-            self._records.write(b"\n")
+            self._append(b"\n")
+
+    def _tidy(self) -> None:
+        """Put what a killed hunt was about to put in its place there, if it is whole."""
+        for beside in list(self.folder.glob("failures/.*")):
+            folder = beside.with_name(beside.name.split(".")[1])
+            if (beside / "failure.json").exists() and not folder.exists():
+                beside.rename(folder)
+            else:
+                shutil.rmtree(beside)
 
     def close(self) -> None:
         """Close the records, and let another hunt have the folder."""
@@ -92,9 +122,19 @@ class Store:
         self._lock.close()
 
     def record(self, event: dict[str, Any]) -> None:
-        """Append one record and hand it to the operating system."""
-        self._records.write(msgspec.json.encode(event) + b"\n")
-        self._records.flush()
+        """Append one record and hand it to the operating system.
+
+        Raises:
+            OSError: The disk is full, for one; the error names the file.
+        """
+        self._append(msgspec.json.encode(event) + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        try:
+            while line:
+                line = line[self._records.write(line) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._records.name) from None
 
     def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
         """Append what one trial found, `at` seconds into the hunt."""
@@ -108,23 +148,61 @@ class Store:
             }
         )
 
-    def keep_failure(self, bucket: str, case: Case, verdict: Verdict, target: str, report: str) -> str:
-        """Write the folder of one failure and return its id."""
-        name = failure_id(bucket)
+    def keep_failure(self, kept: KeptFailure, case: Case, verdict: Verdict, target: str, report: str) -> None:
+        """Write the folder of one failure, in one step."""
+        name = kept.failure.id
         folder = self.folder / "failures" / name
-        folder.mkdir(exist_ok=True)
-        write(folder / "case.json", write_case_file(CaseFile(case=case, target=target, note=verdict.message)))
-        write(folder / "repro.py", _SCRIPT.format(target=target, message=_for_docstring(verdict.message), case=case))
-        write(folder / "report.txt", report)
-        return name
+        beside = folder.with_name(f".{name}.{os.getpid()}")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        write(beside / "case.json", write_case_file(CaseFile(case=case, target=target, note=verdict.message)))
+        write(beside / "repro.py", _SCRIPT.format(target=target, message=_for_docstring(verdict.message), case=case))
+        write(beside / "report.txt", report)
+        write(beside / "failure.json", json_text(kept))
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
 
-    def drop_failure(self, name: str) -> None:
-        """Remove the folder of a failure that turned out to be another one, shrunk less far."""
-        shutil.rmtree(self.folder / "failures" / name, ignore_errors=True)
+    def change_failure(self, kept: KeptFailure) -> None:
+        """Write anew what a failure's folder says of it."""
+        write(self.folder / "failures" / kept.failure.id / "failure.json", json_text(kept))
+
+    def merge_failure(self, name: str, into: str) -> None:
+        """Move the folder of a failure into that of another, which is the same one in a simpler form."""
+        (self.folder / "failures" / name).rename(self.folder / "failures" / into / f"was-{name}")
+
+    def kept_failures(self) -> list[KeptFailure]:
+        """Return the failures that earlier hunts left here, as far as they can be read."""
+        found = []
+        for path in sorted(self.folder.glob("failures/*/failure.json")):
+            with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+                found.append(msgspec.json.decode(path.read_bytes(), type=KeptFailure))
+        return found
 
     def known_cases(self) -> list[tuple[Path, Case]]:
         """Return the cases of the failures that earlier hunts left here."""
         return read_cases(sorted(self.folder.glob("failures/*/case.json")))
+
+    def interrupted_cases(self) -> list[Case]:
+        """Return the cases that workers were at when the last hunt was killed, without those whose trial was kept."""
+        path = self.folder / "records.jsonl"
+        lately = [trial_of(record) for record in read_records(path, max(0, path.stat().st_size - _LATELY_BYTES))]
+        kept = {trial[0] for trial in lately if trial is not None}
+        return [case for case in journaled_cases(self.folder / "trying") if case not in kept]
+
+    def forget_journals(self) -> None:
+        """Remove what says which cases workers were at: the hunt ended in good order."""
+        shutil.rmtree(self.folder / "trying", ignore_errors=True)
+
+    @property
+    def records_bytes(self) -> int:
+        """Length of the records."""
+        return self._records.tell()
+
+    def write_state(self, state: bytes) -> None:
+        """Write `state.json`, what the records up to now come to, once these are on the disk."""
+        os.fsync(self._records.fileno())
+        write(self.folder / "state.json", state.decode())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
@@ -138,6 +216,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (OSError, msgspec.DecodeError):
         return {}
     return summary if isinstance(summary, dict) else {}
+
+
+def read_state(folder: Path) -> bytes:
+    """Return what `write_state` wrote last; an empty object if there is nothing to be read."""
+    try:
+        return (folder / "state.json").read_bytes()
+    except OSError:
+        return b"{}"
 
 
 def read_cases(paths: list[Path]) -> list[tuple[Path, Case]]:
@@ -165,9 +251,10 @@ def read_case(path: Path) -> CaseFile:
         raise CaseError(f"{path}: {error}") from None
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a hunt, without lines that a crash left torn."""
+def read_records(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield the records of a hunt, from a byte on where one begins, without lines that a crash left torn."""
     with path.open("rb") as lines:
+        lines.seek(start)
         for line in lines:
             try:
                 record = msgspec.json.decode(line)

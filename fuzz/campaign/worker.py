@@ -62,7 +62,10 @@ def _end_with_parent(parent: int) -> None:
 
 
 def choose_device(asked: str) -> torch.device | None:
-    """Decide where tensors live; on the CPU, put Triton's interpreter in force before triton is imported."""
+    """Decide where tensors live; on the CPU, put Triton's interpreter in force before triton is imported.
+
+    Of several GPUs a worker takes the one of its number, in turn.
+    """
     import torch
 
     torch.set_num_threads(1)
@@ -75,6 +78,7 @@ def choose_device(asked: str) -> torch.device | None:
         os.environ["TRITON_INTERPRET"] = "1"
     else:
         os.environ.pop("TRITON_INTERPRET", None)
+        torch.cuda.set_device(int(os.environ.get("FUZZ_RANK", "0")) % torch.cuda.device_count())
     return device
 
 

@@ -7,31 +7,30 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 
+from fuzz.campaign.census import ERROR_CLASSES, Census, SizeCount
 from fuzz.report.drawing import BLUE, FAINT, INK, RED, bare, picture
-from fuzz.report.history import History
 
-_BINS: Final = 40
 _WIDTH: Final = 4.7  # inches: two of them side by side on the page
 
 
-def saturation_svg(found: History) -> str:
-    """Distinct features over cases: a curve that has become flat says that more of the same finds nothing new."""
+def saturation_svg(found: Census) -> str:
+    """Distinct traits over cases: a curve that has become flat says that more of the same finds nothing new."""
     with picture(_WIDTH, 2.8) as drawing:
         place = drawing.axes()
-        steps = sorted(found.reached.values())
-        place.step([0, *steps, max(found.trials, 1)], [*range(len(steps) + 1), len(steps)], where="post", color=BLUE)
-        place.set(xlabel="cases", ylabel="features met", xlim=(0, max(found.trials, 1)), ylim=(0, None))
+        cases, met = zip((0, 0), *found.curve, (max(found.cases, 1), len(found.traits)), strict=True)
+        place.step(cases, met, where="post", color=BLUE)
+        place.set(xlabel="cases", ylabel="traits met", xlim=(0, max(found.cases, 1)), ylim=(0, None))
         bare(place)
     return drawing.svg
 
 
-def error_svg(found: History) -> str:
+def error_svg(found: Census) -> str:
     """For each kind of arithmetic, how many results came how near to the allowed error, which is 1."""
-    ratios = {name: values for name, values in sorted(found.error_ratios.items()) if values}
+    ratios = dict(sorted(found.error_ratios.items()))
     with picture(_WIDTH, 0.9 + 0.42 * max(len(ratios), 1)) as drawing:
         place = drawing.axes()
-        for row, values in enumerate(ratios.values()):
-            _density(place, row, np.array(values))
+        for row, (name, counts) in enumerate(ratios.items()):
+            _density(place, row, np.array(counts), found.worst_error_ratio[name])
         place.axvline(1.0, color=RED, linewidth=1)
         place.set_yticks(range(len(ratios)), list(ratios))
         place.invert_yaxis()
@@ -40,26 +39,27 @@ def error_svg(found: History) -> str:
     return drawing.svg
 
 
-def _density(place: Axes, row: int, values: np.ndarray) -> None:
-    counts, edges = np.histogram(values, bins=_BINS, range=(0.0, 1.0))
+def _density(place: Axes, row: int, counts: np.ndarray, worst: float) -> None:
     heights = 0.8 * np.log1p(counts) / max(np.log1p(counts).max(), 1e-9)
-    place.bar(edges[:-1], -heights, width=1 / _BINS, bottom=row + 0.4, align="edge", color=BLUE)
-    place.plot([values.max()] * 2, [row - 0.4, row + 0.4], color=INK, linewidth=1.2)
+    left = np.arange(ERROR_CLASSES) / ERROR_CLASSES
+    place.bar(left, -heights, width=1 / ERROR_CLASSES, bottom=row + 0.4, align="edge", color=BLUE)
+    place.plot([worst] * 2, [row - 0.4, row + 0.4], color=INK, linewidth=1.2)
 
 
-def sizes_svg(found: History) -> str:
+def sizes_svg(found: Census) -> str:
     """How many cases were tried of each size, and in red which sizes failed."""
     with picture(_WIDTH, 3.4) as drawing:
         place = drawing.axes()
-        positions, channels = zip(*(found.sizes or {(0, 0): 0}), strict=True)
+        sizes = {tuple(map(int, name.split())): count for name, count in found.sizes.items()} or {(0, 0): SizeCount()}
+        positions, channels = zip(*sizes, strict=True)
         grid = np.zeros((max(channels) + 1, max(positions) + 2))
-        for (position, channel), count in found.sizes.items():
-            grid[channel, position + 1] = count
+        for (position, channel), count in sizes.items():
+            grid[channel, position + 1] = count.tried
         shown = place.imshow(
             np.log10(np.where(grid, grid, np.nan)), origin="lower", aspect="auto", cmap="Blues", vmin=-0.5
         )
-        for (position, channel), count in found.failed.items():
-            if count:
+        for (position, channel), count in sizes.items():
+            if count.failed:
                 place.plot(position + 1, channel, "s", color=RED, markersize=5)
         place.set_xticks(range(grid.shape[1]), ["0", *(f"$2^{{{power}}}$" for power in range(grid.shape[1] - 1))])
         place.set_yticks(range(grid.shape[0]), [f"$2^{{{power}}}$" for power in range(grid.shape[0])])

@@ -11,10 +11,9 @@ from xml.etree import ElementTree
 import jinja2
 import markupsafe
 
-from fuzz.campaign.census import known_features
+from fuzz.campaign.census import census_of, known_features
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import read_records, read_summary, write
-from fuzz.report.history import history
+from fuzz.campaign.store import read_summary, write
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
 
 _TEMPLATE: Final = Path(__file__).with_name("page.html.j2")
@@ -40,7 +39,7 @@ def write_report(folder: Path) -> Path:
 
 def page(folder: Path, summary: Mapping[str, Any]) -> str:
     """Return the page of a hunt, with all pictures in it."""
-    found = history(read_records(folder / "records.jsonl"))
+    found = census_of(folder)
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
         _TEMPLATE.read_text(encoding="utf-8")
     )

@@ -62,16 +62,16 @@ class Progress:
 
 def status_line(hunt: Hunt) -> str:
     """Return the state of a hunt on one line."""
-    census = hunt.census
+    desk, census = hunt.desk, hunt.census
     parts = [
         f"{census.cases} cases",
-        f"{hunt.cases_per_second:.1f}/s",
+        f"{desk.cases_per_second:.1f}/s",
         f"{len(hunt.failures)} failures",
     ]
     if census.declined:
-        parts.append(f"{census.declined.total()} declined")
-    if hunt.restarts:
-        parts.append(f"{hunt.restarts} processes lost")
+        parts.append(f"{sum(census.declined.values())} declined")
+    if census.restarts:
+        parts.append(f"{census.restarts} processes lost")
     ratios = census.worst_error_ratio
     if ratios:
         name = max(ratios, key=lambda key: ratios[key])

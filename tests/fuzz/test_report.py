@@ -12,12 +12,11 @@ from everything import EVERYTHING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.campaign.census import Census, features, known_features
+from fuzz.campaign.census import Census, SizeCount, census_of, features, known_features
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.store import Store, failure_id
 from fuzz.case import Case
 from fuzz.cli import main
-from fuzz.report.history import history
 from fuzz.report.page import write_report
 from fuzz.strategies import cases
 from fuzz.verdict import Verdict
@@ -45,12 +44,12 @@ def hunted(folder: Path, trials: list[tuple[Case, Verdict]], failures: list[dict
     store.record({"event": "hunt", "target": "one.py", "seed": 1, "device": "cpu"})
     for number, (case, verdict) in enumerate(trials):
         store.record_trial(case, verdict, purpose="hunt", at=float(number))
-        census.add(case, verdict)
+        census.add(case, verdict, [])
     summary = {
         "target": "one.py", "device": "cpu", "versions": {"torch": "2"}, "seed": 1, "rounds": 1, "seconds": 3700.0,
-        "cases": census.cases, "cases_per_second": 2.0, "declined": census.declined.total(),
+        "cases": census.cases, "cases_per_second": 2.0, "declined": sum(census.declined.values()),
         "declined_reasons": dict(census.declined), "features": dict(census.features), "worst_error_ratio": {},
-        "mask_coverage": [], "duplicates": 0, "restarts": 0, "failures": failures, "exit": 0, **changed,
+        "traits": 0, "mask_coverage": [], "restarts": 0, "mended": [], "failures": failures, "exit": 0, **changed,
     }  # fmt: skip
     store.write_summary(summary)
     store.close()
@@ -118,16 +117,15 @@ def test_every_feature_is_known(case: Case, lane: Any) -> None:
     assert found <= known_features(), f"census.known_features lacks {found - known_features()}"
 
 
-def test_history_counts_what_the_hunt_counted(tmp_path: Path) -> None:
+def test_records_say_what_the_hunt_counted(tmp_path: Path) -> None:
     trials = [
         (Case(values="gaussian", dtype="float16"), Verdict(status="pass", lane="interval", error_ratio=0.25)),
         (Case(c_out=40, h=9), Verdict(status="fail", kind="wrong-value")),
         (Case(), Verdict(status="declined", kind="declined", message="no")),
     ]
     hunted(tmp_path, trials, [])
-    from fuzz.campaign.store import read_records
-
-    found = history(read_records(tmp_path / "records.jsonl"))
-    assert (found.hunts, found.trials, found.declined) == (1, 3, 1)
-    assert found.error_ratios == {"float16": [0.25]}
-    assert found.failed[(3, 5)] == 1
+    found = census_of(tmp_path)
+    assert (found.hunts, found.tried, found.declined) == (1, 3, {"no": 1})
+    assert found.worst_error_ratio == {"float16": 0.25}
+    assert (sum(found.error_ratios["float16"]), found.error_ratios["float16"][10]) == (1, 1)
+    assert found.sizes["3 5"] == SizeCount(1, 1)

@@ -19,29 +19,22 @@ FOUND = Case(n=2, c_in=3, h=7, w=8, c_out=40, kh=3, kw=3, bias=True, scale=-2.0,
 
 def investigate(
     fails: Callable[[Case], bool], case: Case = FOUND, known: tuple[Bucket, ...] = (), verdict: Verdict = WRONG
-) -> Finding | None:
+) -> Finding | Bucket | None:
     """Investigate a case that failed in a hunt, on a target that fails, when fresh, where `fails` says so."""
-
-    def run(other: Case, seconds: float, purpose: str) -> Verdict:
-        return verdict if fails(other) else PASS
-
-    return looking(run, known).investigate(case, verdict)
+    return looking(lambda other, purpose: verdict if fails(other) else PASS, case, verdict, known)
 
 
-def looking(run: Run, known: tuple[Bucket, ...] = ()) -> Investigation:
-    return Investigation(
-        run=run,
-        known=known,
-        may_go_on=lambda: True,
-        limit=lambda case: 1.0,
-        hang_limit=lambda case: 2.0,
-        notify=lambda news: None,
-    )
+def looking(run: Run, case: Case, verdict: Verdict, known: tuple[Bucket, ...] = ()) -> Finding | Bucket | None:
+    kept: list[Finding] = []
+    investigation = Investigation(run=run, known=lambda: known, may_go_on=lambda: True, notify=lambda news: None)
+    bug = investigation.investigate(case, verdict, kept.append)
+    assert bug is None or not kept, "a bug that is known was kept again"
+    return bug or (kept[0] if kept else None)
 
 
 def test_a_flaw_is_shrunk_and_says_what_it_depends_on() -> None:
     found = investigate(lambda case: case.c_out > 32 and case.scale < 0)
-    assert found is not None
+    assert isinstance(found, Finding)
     assert found.case == Case(c_out=33, scale=-1.0)
     assert found.bucket == Bucket("wrong result", ("scale",))
     outcomes = {attribute.name: (attribute.necessary, attribute.without) for attribute in found.attributes}
@@ -53,7 +46,7 @@ def test_a_flaw_is_shrunk_and_says_what_it_depends_on() -> None:
 
 def test_what_fails_only_after_another_call_is_kept_with_that_call() -> None:
     found = investigate(lambda case: "contents" in case.earlier)
-    assert found is not None
+    assert isinstance(found, Finding)
     assert found.case == Case(earlier=("contents",))
     assert found.bucket == Bucket("wrong result", ("earlier calls",))
 
@@ -61,13 +54,13 @@ def test_what_fails_only_after_another_call_is_kept_with_that_call() -> None:
 def test_a_second_call_that_meets_a_stale_state_is_shown_without_its_relation() -> None:
     case = Case(h=4, w=4, relation="negated")
     found = investigate(lambda case: bool(case.earlier) or case.relation is not None, case)
-    assert found is not None
+    assert isinstance(found, Finding)
     assert found.case == Case(earlier=("same",))
 
 
 def test_what_nobody_can_show_again_is_kept_as_it_was_seen() -> None:
     found = investigate(lambda case: False)
-    assert found is not None
+    assert isinstance(found, Finding)
     assert found.case == FOUND
     assert found.bucket == Bucket("wrong result", (HISTORY,))
     assert "seen once" in found.verdict.message
@@ -75,7 +68,8 @@ def test_what_nobody_can_show_again_is_kept_as_it_was_seen() -> None:
 
 @pytest.mark.parametrize("facets", [(HISTORY,), ("earlier calls",)])
 def test_what_a_known_state_explains_is_not_kept_again(facets: tuple[str, ...]) -> None:
-    assert investigate(lambda case: False, known=(Bucket("wrong result", facets),)) is None
+    known = Bucket("wrong result", facets)
+    assert investigate(lambda case: False, known=(known,)) == known
 
 
 def test_a_process_that_was_lost_once_accuses_nobody() -> None:
@@ -84,8 +78,8 @@ def test_a_process_that_was_lost_once_accuses_nobody() -> None:
 
 
 def test_a_known_bug_is_not_shrunk_again() -> None:
-    known = (Bucket("wrong result", ("scale",)),)
-    assert investigate(lambda case: case.scale < 0, known=known) is None
+    known = Bucket("wrong result", ("scale",)), Bucket("crash", ("scale",))
+    assert investigate(lambda case: case.scale < 0, known=known) == known[0]
 
 
 def by_kind(case: Case) -> str:
@@ -96,38 +90,38 @@ def by_kind(case: Case) -> str:
 
 
 def test_what_ordinary_numbers_show_too_is_not_put_down_to_a_nan() -> None:
-    def run(other: Case, seconds: float, purpose: str) -> Verdict:
+    def run(other: Case, purpose: str) -> Verdict:
         kind = by_kind(other)
         return failure(kind, "exact", "wrong") if kind else PASS  # type: ignore[arg-type]  # a Kind all the same
 
     case = Case(w=170, scale=math.inf, values="impulse", seed=1)
-    found = looking(run).investigate(case, run(case, 1.0, "hunt"))
-    assert found is not None
+    found = looking(run, case, run(case, "hunt"))
+    assert isinstance(found, Finding)
     assert (found.case, found.bucket.manifestation) == (Case(w=129, values="lattice"), "wrong result")
 
 
 def test_a_nan_that_comes_of_a_scale_of_zero_is_shown_by_ordinary_numbers_and_another_scale() -> None:
-    def run(other: Case, seconds: float, purpose: str) -> Verdict:
+    def run(other: Case, purpose: str) -> Verdict:
         if other.scale < 0:
             return WRONG
         return failure("missing-nan", "exact", "wrong") if other.specials and other.scale == 0 else PASS
 
     case = Case(c_out=2, scale=0.0, specials=(Sprinkle("bias", "inf"),), bias=True)
-    found = looking(run).investigate(case, run(case, 1.0, "hunt"))
-    assert found is not None
+    found = looking(run, case, run(case, "hunt"))
+    assert isinstance(found, Finding)
     assert (found.case, found.bucket.manifestation) == (Case(scale=-1.0), "wrong result")
 
 
 def test_a_lost_nan_is_kept_where_ordinary_numbers_show_a_bug_that_is_known() -> None:
     known = Bucket("wrong result", ("image size",))
 
-    def run(other: Case, seconds: float, purpose: str) -> Verdict:
+    def run(other: Case, purpose: str) -> Verdict:
         lost = other.specials or not math.isfinite(other.scale)
         kind = by_kind(other) or ("missing-nan" if lost else "")
         return failure(kind, "exact", "wrong") if kind else PASS  # type: ignore[arg-type]  # likewise
 
     case = Case(w=170, scale=math.inf, values="impulse")
-    found = looking(run, (known,)).investigate(case, run(case, 1.0, "hunt"))
-    assert found is not None
+    found = looking(run, case, run(case, "hunt"), (known,))
+    assert isinstance(found, Finding)
     assert found.bucket == Bucket("missing NaN", ("special or extreme values",))
     assert found.case.w == 1, "a width that does not matter stays"

@@ -1,0 +1,302 @@
+"""The desk: where all that workers report is counted and kept, and failing cases are looked into.
+
+The threads that serve the workers share it. A failing case is compared with the bugs already known, shrunk by
+`fuzz.shrinking` on the worker that found it, put into a bucket and kept.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from fuzz.campaign.buckets import Bucket
+from fuzz.campaign.bugs import Bugs
+from fuzz.campaign.census import TRIED, Census, census_of
+from fuzz.campaign.crew import Crewman
+from fuzz.campaign.frontier import Frontier
+from fuzz.campaign.hunter import Trial
+from fuzz.campaign.investigation import Finding, Investigation
+from fuzz.campaign.job import Attempt, Job
+from fuzz.campaign.plan import Plan
+from fuzz.campaign.store import Failure, Store
+from fuzz.campaign.traits import traits
+from fuzz.case import Case, decode_case, encode_case
+from fuzz.coverage import LineCoverage, merge
+from fuzz.verdict import Verdict
+
+# How long the time limit may be overrun to finish shrinking what was found within it.
+_GRACE_SECONDS: Final = 60.0
+
+
+class HuntOverError(Exception):
+    """The time is up, or as many cases were tried as were asked for, or somebody stopped the hunt."""
+
+
+@dataclass
+class Desk:
+    """The state of one hunt.
+
+    Args:
+        plan: What the user asked for.
+        notify: Told of what is found, and with no words of every trial.
+
+    Attributes:
+        census: What was counted.
+        bugs: What was found.
+        mended: Waived cases that no longer fail, as the ledger names them.
+        device: Where the target's tensors live.
+        versions: Versions of torch and triton there.
+    """
+
+    plan: Plan
+    notify: Callable[[str], None]
+    census: Census = field(default_factory=Census)
+    bugs: Bugs = field(default_factory=Bugs)
+    mended: list[str] = field(default_factory=list)
+    device: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _earlier: Census = field(default_factory=Census)
+    _frontier: Frontier = field(default_factory=Frontier)
+    _coverage: dict[int, tuple[Crewman, tuple[LineCoverage, ...]]] = field(default_factory=dict)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _shrinking: threading.Lock = field(default_factory=threading.Lock)
+
+    def open(self, device: str, versions: dict[str, str]) -> None:
+        """Take the hunt's folder, and what an earlier hunt left there if this one goes on with it.
+
+        Raises:
+            OSError: It cannot be written.
+            UsageError: Another hunt is writing there.
+        """
+        self.device, self.versions = device, versions
+        self.store = Store(self.plan.out)
+        if self.plan.resume:
+            self._earlier, self.census = census_of(self.plan.out), census_of(self.plan.out)
+            self.bugs.restore(self.store.kept_failures(), self.census.hits)
+        self.census.target, self.census.device = self.plan.target, device
+        self.census.hunts += 1
+        self.started = time.monotonic()
+        about = {"target": self.plan.target, "seed": self.plan.seed, "device": device, "resume": self.plan.resume}
+        self._record("hunt", **about)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the target was loaded."""
+        return time.monotonic() - self.started
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until the hunt ends; None without a limit."""
+        return None if self.plan.seconds is None else self.plan.seconds - self.elapsed
+
+    @property
+    def known(self) -> tuple[Bucket, ...]:
+        """The bugs that are known."""
+        return self.bugs.buckets
+
+    @property
+    def failures(self) -> dict[str, Failure]:
+        """The bugs that were found, by id."""
+        return self.bugs.failures
+
+    @property
+    def cases_now(self) -> int:
+        """Cases of this hunt, without those of the one that it goes on with."""
+        return self.census.cases - self._earlier.cases
+
+    @property
+    def cases_per_second(self) -> float:
+        """Speed of this hunt."""
+        return self.cases_now / max(self.elapsed, 1e-9)
+
+    @property
+    def exit_status(self) -> int:
+        """What the hunt comes to so far: 1 with a failure, or a waiver that nobody needs; 3 without a trial, else 0."""
+        counts = self.mended or any(not failure.waived for failure in self.failures.values())
+        if counts or (self.census.pending and not self.failures):
+            return 1
+        return 0 if self.census.cases else 3
+
+    def check_over(self) -> None:
+        """Raise `HuntOverError` once the hunt is to end."""
+        over_time = self.left is not None and self.left <= 0
+        over_cases = self.plan.max_cases is not None and self.cases_now >= self.plan.max_cases
+        if over_time or over_cases or self.stopped.is_set():
+            raise HuntOverError
+
+    def interrupted(self) -> list[Case]:
+        """Return the cases that the hunt which this one goes on with was at, and those that it did not look into."""
+        if not self.plan.resume:
+            return []
+        return [*map(decode_case, self._earlier.pending), *self.store.interrupted_cases()]
+
+    def next_round(self) -> tuple[int, tuple[str, ...]]:
+        """Return the number of the next round, and cases whose neighbours may be drawn in it."""
+        with self._lock:
+            number = self.census.rounds
+            self.census.rounds += 1
+            self._record("round", number=number)
+            return number, tuple(encode_case(case).decode() for case in self._frontier.models(self.census.traits))
+
+    def take(self, trial: Trial, job: Job) -> None:
+        """Keep and count a trial that was made for a job.
+
+        Raises:
+            HuntOverError: The hunt is over: the trial is one too many.
+            OSError: It cannot be written.
+        """
+        with self._lock:
+            if trial.purpose in TRIED:
+                self._check_wanted(job)
+                job.take(trial)
+            self._keep(trial)
+        self.notify("")
+
+    def take_coverage(self, crewman: Crewman) -> None:
+        """Note how the masks of the target's kernels were exercised by one worker up to now."""
+        with self._lock:
+            self._coverage[id(crewman)] = crewman, crewman.coverage
+
+    def look_into(self, job: Job, crewman: Crewman) -> None:
+        """Find out what the failing trial of a job comes to, if it has one, on the worker that made it."""
+        attempt = job if isinstance(job, Attempt) else None
+        if attempt and not job.failing:
+            self._tell_mended(attempt)
+            self._settle(attempt.case)
+        if not job.failing:
+            return
+        listed = attempt is not None and attempt.failure in self.failures
+        if not listed and not self._may_investigate():
+            return  # it stays among the pending ones
+        if not listed:
+            self._investigate(job.failing, crewman, attempt.waiver.issue if attempt and attempt.waiver else "")
+        self._settle(job.failing.case)
+        job.failing = None
+
+    def summarise(self, exit_status: int | None) -> None:
+        """Write `summary.json`, and what the counts are by now."""
+        with self._lock:
+            self.census.seconds = self._at
+            self.census.coverage = self._coverage_now()
+            self.census.records_bytes = self.store.records_bytes
+            self.store.write_state(msgspec.json.encode(self.census))
+            self.store.write_summary(self.summary(exit_status))
+
+    def summary(self, exit_status: int | None) -> dict[str, Any]:
+        """Return what `summary.json` holds; `exit` is null while the hunt goes on."""
+        census = self.census
+        return {
+            "target": self.plan.target,
+            "device": self.device,
+            "versions": self.versions,
+            "seed": self.plan.seed,
+            "rounds": census.rounds,
+            "seconds": round(self._at, 1),
+            "cases": census.cases,
+            "cases_per_second": round(self.cases_per_second, 2),
+            "declined": sum(census.declined.values()),
+            "declined_reasons": census.declined,
+            "features": dict(sorted(census.features.items())),
+            "traits": len(census.traits),
+            "worst_error_ratio": dict(sorted(census.worst_error_ratio.items())),
+            "mask_coverage": msgspec.to_builtins(self._coverage_now()),
+            "restarts": census.restarts,
+            "failures": [msgspec.to_builtins(failure) for failure in self.failures.values()],
+            "mended": self.mended,
+            "exit": exit_status,
+        }
+
+    @property
+    def _at(self) -> float:
+        """Seconds of all hunts that make up this one."""
+        return round(self._earlier.seconds + self.elapsed, 2)
+
+    def _coverage_now(self) -> tuple[LineCoverage, ...]:
+        return merge(self._earlier.coverage, *(coverage for _, coverage in self._coverage.values()))
+
+    def _record(self, event: str, **what: object) -> None:
+        self.store.record({"event": event, "at": self._at, **what})
+
+    def _check_wanted(self, job: Job) -> None:
+        over_cases = self.plan.max_cases is not None and self.cases_now >= self.plan.max_cases
+        if self.stopped.is_set() or over_cases:
+            raise HuntOverError
+
+    def _keep(self, trial: Trial) -> None:
+        case, verdict = trial.case, trial.verdict
+        self.census.restarts += trial.lost
+        self.store.record_trial(case, verdict, purpose=trial.purpose, at=self._at)
+        if trial.purpose not in TRIED:
+            return
+        had = traits(case, verdict, trial.lines)
+        new = [trait for trait in had if trait not in self.census.traits]
+        self.census.add(case, verdict, had)
+        if new and verdict.status == "pass":
+            self._frontier.add(case, new)
+
+    def _settle(self, case: Case) -> None:
+        with self._lock:
+            written = encode_case(case).decode()
+            while written in self.census.pending:
+                self.census.pending.remove(written)
+                self._record("settled", case=written)
+
+    def _tell_mended(self, attempt: Attempt) -> None:
+        """Say that a case which was to fail passed."""
+        passed = attempt.last is not None and attempt.last.verdict.status == "pass"
+        if attempt.waiver and passed:
+            self.mended.append(attempt.waiver.path)
+        if attempt.waiver:
+            outcome = "no longer fails: take it out of the ledger" if passed else "is not one that the target promises"
+            self.notify(f"{attempt.waiver.path}, waived for {attempt.waiver.issue}, {outcome}")
+        elif passed and attempt.failure:
+            stays = "; the hunt that found it goes on, and keeps it" if attempt.failure in self.failures else ""
+            self.notify(f"known failure {attempt.failure} passes now{stays}")
+
+    def _investigate(self, trial: Trial, crewman: Crewman, waived: str) -> None:
+        """Keep a failing case, shrunk, unless it is a bug that is known already."""
+        found_at = self.census.cases, self._at
+
+        def run(other: Case, purpose: Literal["shrink", "hang?"]) -> Verdict:
+            made = crewman.judge(other, purpose)
+            with self._lock:
+                self._keep(made)
+            return made.verdict
+
+        def keep(finding: Finding) -> None:
+            with self._lock:
+                failure = self.bugs.add(finding, found_at, self.store, self.plan.target, waived=waived)
+                if failure is not None:
+                    self._record("failure", failure=failure)
+            if failure is not None:
+                self.notify(f"failure {failure.id}: {failure.message}")
+                if self.plan.exit_first and not waived:
+                    self.stopped.set()
+
+        known = Investigation(
+            run=run,
+            known=lambda: self.known,
+            may_go_on=self._may_shrink,
+            notify=self.notify,
+            alone=self._shrinking,
+        ).investigate(trial.case, trial.verdict, keep)
+        if known is not None:
+            with self._lock:
+                name = self.bugs.waive(known, waived) if waived else self.bugs.hit(known)
+                self.census.hits[name] = self.census.hits.get(name, 0) + 1
+                self._record("hit", failure=name)
+
+    def _may_investigate(self) -> bool:
+        """Whether a failing case is still looked into; the first one always is."""
+        over = self.stopped.is_set() or (self.left is not None and self.left <= 0)
+        return not self.failures or not over
+
+    def _may_shrink(self) -> bool:
+        return self.left is None or self.left > -_GRACE_SECONDS
