@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.investigation import Finding
+from fuzz.campaign.sighting import read_sighting, write_sighting
 from fuzz.campaign.store import Failure, Store, failure_id
 from fuzz.report.text import failure_report
 
@@ -45,8 +46,14 @@ class Bugs:
             store.drop_failure(failure_id(str(known)))
             self.failures.pop(failure_id(str(known)), None)
         self.buckets = (*self.buckets, finding.bucket)
+        folder = store.folder / "failures" / name
+        earlier = read_sighting(folder)
+        if earlier and finding.seen.case == finding.case:
+            # A kept case was tried again: it was shrunk from what an earlier hunt in this folder came upon.
+            finding = replace(finding, seen=earlier)
         bucket, verdict = str(finding.bucket), finding.verdict
         store.keep_failure(bucket, finding.case, verdict, target, failure_report(name, finding, target, store.folder))
+        write_sighting(folder, finding.seen, target)
         self.failures[name] = Failure(
             id=name,
             bucket=bucket,

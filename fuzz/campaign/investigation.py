@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from fuzz.campaign.buckets import HISTORY, Bucket
+from fuzz.campaign.sighting import Sighting
 from fuzz.case import EARLIER, Case
 from fuzz.facets import Attribute, attributes, causes
 from fuzz.shrinking import Shrinker, ordinary
@@ -24,12 +25,14 @@ class Finding:
         bucket: What it is told apart by.
         case: The shrunk case.
         verdict: What the shrunk case gives.
+        seen: What the hunt came upon, before anything was shrunk.
         attributes: What became of it without each of its facets.
     """
 
     bucket: Bucket
     case: Case
     verdict: Verdict
+    seen: Sighting
     attributes: tuple[Attribute, ...] = ()
 
 
@@ -56,12 +59,13 @@ class Investigation:
 
     def investigate(self, case: Case, verdict: Verdict) -> Finding | None:
         """Return what a failing case comes to; None where it is a bug that is known, or none at all."""
+        seen = Sighting(case, verdict)
         if verdict.kind == "timeout":
             # Established by a limit far longer than that of a step.
             self._judged[case] = verdict
         reproduced = self._reproduce(case)
         if reproduced is None:
-            return self._keep_as_it_is(case, verdict)
+            return self._keep_as_it_is(seen)
         case, verdict = reproduced, self._judge(reproduced)
         if self._is_known(case):
             return None
@@ -78,7 +82,7 @@ class Investigation:
             self._judged[shrunk] = self.run(shrunk, self.hang_limit(shrunk), "hang?")
             if not self._judged[shrunk].failed:
                 return None  # merely slow: what hangs goes on hanging however small the call becomes
-        return self._describe(shrunk, verdict.manifestation)
+        return self._describe(shrunk, verdict.manifestation, seen)
 
     def _is_known(self, case: Case) -> bool:
         return any(bucket.explains(case, self._judge(case), self._judge) for bucket in self.known)
@@ -98,16 +102,17 @@ class Investigation:
         candidates = [plain, *after, case] if case.relation else [case, *after]
         return next((candidate for candidate in candidates if self._judge(candidate).failed), None)
 
-    def _keep_as_it_is(self, case: Case, verdict: Verdict) -> Finding | None:
+    def _keep_as_it_is(self, seen: Sighting) -> Finding | None:
         """Return a finding for a failure that was seen, but not again; None where something else is to blame."""
+        verdict = seen.verdict
         bucket = Bucket(verdict.manifestation, (HISTORY,))
         # A target that is known to keep something fails now and then; and a process that was killed from outside, by a
         # machine short of memory for one, says nothing about the target.
         if any(known.is_stateful for known in self.known) or verdict.lane == "process":
             return None
         message = f"seen once, passes in a process of its own: {verdict.message}"
-        return Finding(bucket, case, msgspec.structs.replace(verdict, message=message))
+        return Finding(bucket, seen.case, msgspec.structs.replace(verdict, message=message), seen)
 
-    def _describe(self, case: Case, manifestation: str) -> Finding:
+    def _describe(self, case: Case, manifestation: str, seen: Sighting) -> Finding:
         found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)
-        return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), found)
+        return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), seen, found)

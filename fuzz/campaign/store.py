@@ -97,14 +97,14 @@ class Store:
         self._records.flush()
 
     def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
-        """Append what one trial found, `at` seconds into the hunt."""
+        """Append what one trial found, `at` seconds into the hunt, without the picture, which outweighs all else."""
         self.record(
             {
                 "event": "trial",
                 "at": round(at, 2),
                 "purpose": purpose,
                 "case": msgspec.Raw(encode_case(case)),
-                "verdict": verdict,
+                "verdict": msgspec.structs.replace(verdict, wrong=None),
             }
         )
 
@@ -182,12 +182,17 @@ def trial_of(record: dict[str, Any]) -> tuple[Case, Verdict] | None:
     if record.get("event") != "trial":
         return None
     try:
-        verdict = dict(record["verdict"])
-        if verdict.get("error_ratio", 0.0) is None:  # JSON has no infinity
-            verdict["error_ratio"] = math.inf
-        return case_of(record["case"]), msgspec.convert(verdict, Verdict)
+        return case_of(record["case"]), verdict_of(record["verdict"])
     except (KeyError, TypeError, ValueError, CaseError, msgspec.ValidationError):
         return None
+
+
+def verdict_of(fields: Any) -> Verdict:
+    """Return the verdict that a JSON object stands for; raises TypeError, ValueError or `msgspec.ValidationError`."""
+    verdict = dict(fields)
+    if verdict.get("error_ratio", 0.0) is None:  # JSON has no infinity
+        verdict["error_ratio"] = math.inf
+    return msgspec.convert(verdict, Verdict)
 
 
 def json_text(value: Any) -> str:

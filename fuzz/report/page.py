@@ -13,9 +13,11 @@ import markupsafe
 
 from fuzz.campaign.census import known_features
 from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.sighting import read_sighting
 from fuzz.campaign.store import read_records, read_summary, write
 from fuzz.report.history import history
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
+from fuzz.report.wrong_elements import caption, wrong_svg
 
 _TEMPLATE: Final = Path(__file__).with_name("page.html.j2")
 # What XML cannot hold, though a kernel's message may: control characters.
@@ -49,7 +51,7 @@ def page(folder: Path, summary: Mapping[str, Any]) -> str:
         verdict=verdict_words(summary),
         duration=_duration(summary["seconds"]),
         folder=folder,
-        failures=[{**failure, "report": _report(folder, failure)} for failure in summary["failures"]],
+        failures=[{**failure, **_shown(folder, failure)} for failure in summary["failures"]],
         saturation=_inline(saturation_svg(found)),
         sizes=_inline(sizes_svg(found)),
         errors=_inline(error_svg(found)),
@@ -85,6 +87,18 @@ def verdict_words(summary: Mapping[str, Any]) -> str:
     if count:
         return f"{count} failure{'s' if count > 1 else ''}"
     return "no failure" if summary["cases"] else "no case could be run"
+
+
+def _shown(folder: Path, failure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a failure besides its line in the summary."""
+    sighting = read_sighting(folder / "failures" / str(failure["id"]))
+    wrong = sighting.verdict.wrong if sighting else None
+    has_shape = wrong is not None and wrong.has_shape
+    return {
+        "report": _report(folder, failure),
+        "picture": markupsafe.Markup(wrong_svg(wrong)) if wrong and has_shape else "",
+        "caption": caption(wrong) if wrong else "",
+    }
 
 
 def _report(folder: Path, failure: Mapping[str, Any]) -> str:
