@@ -87,6 +87,7 @@ ORDER = [
     "report.drawing",
     "report.history",
     "report.hunt_pictures",
+    "report.source_coverage",
     "report.page",
     "gate.devices",
     "gate.workload",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,16 +11,25 @@ from xml.etree import ElementTree
 
 import jinja2
 import markupsafe
+import msgspec
 
 from fuzz.campaign.census import known_features
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.sighting import read_sighting
-from fuzz.campaign.store import read_records, read_summary, write
+from fuzz.campaign.store import read_case, read_records, read_summary, write
+from fuzz.coverage import LineCoverage
+from fuzz.layout import CaseError
 from fuzz.report.history import history
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
+from fuzz.report.source_coverage import NEVER_MIXED, NEVER_REACHED, UNMASKED, covered_files
 from fuzz.report.wrong_elements import caption, wrong_svg
 
-_TEMPLATE: Final = Path(__file__).with_name("page.html.j2")
+_TEMPLATES: Final = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+)
 # What XML cannot hold, though a kernel's message may: control characters.
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -43,20 +53,19 @@ def write_report(folder: Path) -> Path:
 def page(folder: Path, summary: Mapping[str, Any]) -> str:
     """Return the page of a hunt, with all pictures in it."""
     found = history(read_records(folder / "records.jsonl"))
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        _TEMPLATE.read_text(encoding="utf-8")
-    )
-    text: str = template.render(
+    text: str = _TEMPLATES.get_template("page.html.j2").render(
         summary=summary,
+        name=Path(summary["target"]).name,
         verdict=verdict_words(summary),
         duration=_duration(summary["seconds"]),
-        folder=folder,
         failures=[{**failure, **_shown(folder, failure)} for failure in summary["failures"]],
         saturation=_inline(saturation_svg(found)),
         sizes=_inline(sizes_svg(found)),
         errors=_inline(error_svg(found)),
         missing=sorted(known_features() - found.reached.keys()),
         features=sorted(summary["features"].items(), key=lambda item: (-item[1], item[0])),
+        files=covered_files(msgspec.convert(summary["mask_coverage"], tuple[LineCoverage, ...])),
+        words=(NEVER_REACHED, NEVER_MIXED, UNMASKED),
     )
     return text
 
@@ -91,14 +100,25 @@ def verdict_words(summary: Mapping[str, Any]) -> str:
 
 def _shown(folder: Path, failure: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the page shows of a failure besides its line in the summary."""
-    sighting = read_sighting(folder / "failures" / str(failure["id"]))
+    kept = folder / "failures" / str(failure["id"])
+    sighting = read_sighting(kept)
     wrong = sighting.verdict.wrong if sighting else None
     has_shape = wrong is not None and wrong.has_shape
+    where = f"; {sighting.verdict.where}" if sighting and sighting.verdict.where else ""
     return {
+        "again": f"python -m fuzz repro {shlex.quote(str(kept))}",
+        "case": _shrunk_case(kept),
         "report": _report(folder, failure),
         "picture": markupsafe.Markup(wrong_svg(wrong)) if wrong and has_shape else "",
-        "caption": caption(wrong) if wrong else "",
+        "caption": caption(wrong) + where if wrong else "",
     }
+
+
+def _shrunk_case(kept: Path) -> str:
+    try:
+        return repr(read_case(kept).case)
+    except CaseError:
+        return ""
 
 
 def _report(folder: Path, failure: Mapping[str, Any]) -> str:

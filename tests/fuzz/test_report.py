@@ -94,6 +94,21 @@ def test_a_failure_is_shown_where_it_was_wrong(tmp_path: Path) -> None:
     assert "<script" not in page
 
 
+def test_masks_are_shown_on_the_source_whatever_it_holds(tmp_path: Path) -> None:
+    source = f"def kernel(x):\n    y = {NASTY!r}\n    tl.load(x, mask=x)\n"
+    kernel = tmp_path / "<i>kernel.py"
+    kernel.write_text(source)
+    seen = {"file": str(kernel), "line": 3, "operation": "load", "text": "tl.load(x, mask=x)", "all_true": 71}
+    hunted(tmp_path, [(Case(), Verdict(status="pass"))], [], mask_coverage=[seen])
+    for line in ('    y = "<script>', ""):
+        read = _Words()
+        read.feed(write_report(tmp_path).read_text(encoding="utf-8"))
+        assert not {"script", "i"} & set(read.tags), "the source became a part of the page"
+        for words in ("71", "1 never mixed", "tl.load(x, mask=x)", str(kernel), line):
+            assert words in read.text
+        kernel.unlink(missing_ok=True)
+
+
 def test_a_clean_hunt_says_what_it_never_met(tmp_path: Path) -> None:
     hunted(tmp_path, [(Case(values="gaussian"), Verdict(status="pass", lane="interval", error_ratio=0.5))], [])
     page = write_report(tmp_path).read_text(encoding="utf-8")
