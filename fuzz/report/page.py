@@ -21,7 +21,7 @@ from fuzz.coverage import LineCoverage
 from fuzz.layout import CaseError
 from fuzz.report.history import history
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
-from fuzz.report.source_coverage import NEVER_MIXED, NEVER_REACHED, UNMASKED, covered_files
+from fuzz.report.source_coverage import count_words, covered_files
 from fuzz.report.wrong_elements import caption, wrong_svg
 
 _TEMPLATES: Final = jinja2.Environment(
@@ -65,7 +65,7 @@ def page(folder: Path, summary: Mapping[str, Any]) -> str:
         missing=sorted(known_features() - found.reached.keys()),
         features=sorted(summary["features"].items(), key=lambda item: (-item[1], item[0])),
         files=covered_files(msgspec.convert(summary["mask_coverage"], tuple[LineCoverage, ...])),
-        words=(NEVER_REACHED, NEVER_MIXED, UNMASKED),
+        count_words=count_words,
     )
     return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tokenize
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -44,6 +45,11 @@ class Excerpt:
     name: str
     lines: tuple[SourceLine, ...]
 
+    @property
+    def accesses(self) -> tuple[Access, ...]:
+        """All accesses in it."""
+        return tuple(access for line in self.lines for access in line.accesses)
+
 
 @dataclass(frozen=True)
 class CoveredFile:
@@ -59,10 +65,6 @@ class CoveredFile:
     accesses: tuple[Access, ...]
     excerpts: tuple[Excerpt, ...]
 
-    def count(self, word: str) -> int:
-        """Return how many accesses have this word."""
-        return sum(access.word == word for access in self.accesses)
-
 
 def covered_files(coverage: Iterable[LineCoverage]) -> list[CoveredFile]:
     """Return the files of a hunt's coverage, those first that have the most accesses."""
@@ -71,6 +73,12 @@ def covered_files(coverage: Iterable[LineCoverage]) -> list[CoveredFile]:
         by_path.setdefault(seen.file, []).append(seen)
     files = [_covered_file(path, entries) for path, entries in by_path.items()]
     return sorted(files, key=lambda file: -len(file.accesses))
+
+
+def count_words(accesses: Iterable[Access]) -> dict[str, int]:
+    """Return how many accesses have which word, the worst first."""
+    counts = Counter(access.word for access in accesses)
+    return {word: counts[word] for word in (NEVER_REACHED, NEVER_MIXED, UNMASKED) if counts[word]}
 
 
 def _covered_file(path: str, entries: Sequence[LineCoverage]) -> CoveredFile:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzz.coverage import LineCoverage
-from fuzz.report.source_coverage import covered_files
+from fuzz.report.source_coverage import count_words, covered_files
 
 SOURCE = '''\
 import triton
@@ -54,7 +54,11 @@ def test_an_access_says_in_a_word_what_was_not_tried(tmp_path: Path) -> None:
     path.write_text(SOURCE)
     (file,) = covered_files(coverage(path, [(4, 0, 0), (4, 0, 1), (0, 0, 0), (0, 1, 0), (0, 0, 9)]))
     assert [access.word for access in file.accesses] == ["unmasked", "never mixed", "never reached", "", "never mixed"]
-    assert (file.count("never mixed"), file.count("never reached")) == (2, 1)
+    assert count_words(file.accesses) == {"never reached": 1, "never mixed": 2, "unmasked": 1}
+    assert [count_words(excerpt.accesses) for excerpt in file.excerpts] == [
+        {"unmasked": 1},
+        {"never reached": 1, "never mixed": 2},
+    ]
 
 
 def test_the_source_of_functions_that_access_memory_is_shown(tmp_path: Path) -> None:
