@@ -63,6 +63,7 @@ ORDER = [
     "campaign.drawing",
     "campaign.pace",
     "campaign.plan",
+    "campaign.status",
     "campaign.hunt",
     "report.progress",
     "mutation.syntax",

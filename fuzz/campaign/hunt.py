@@ -17,13 +17,14 @@ from typing import Any, Final
 import msgspec
 
 from fuzz.campaign.bugs import Bugs
-from fuzz.campaign.census import Census, arithmetic_name
+from fuzz.campaign.census import Census, arithmetic_name, known_features
 from fuzz.campaign.drawing import draw_cases
 from fuzz.campaign.investigation import Investigation
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.pace import Pace
 from fuzz.campaign.plan import Plan
+from fuzz.campaign.status import FailureStatus, Status
 from fuzz.campaign.store import Failure, Store, read_cases, read_summary
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
@@ -56,12 +57,12 @@ class Hunt:
 
     Args:
         plan: What the user asked for.
-        notify: Told of every trial, and of what is found.
+        notify: Told of every trial, and of what is found: what says how things stand, and the news, often empty.
         nursery: Forks the processes that run the target, if there is one.
     """
 
     plan: Plan
-    notify: Callable[[Hunt, str], None] = lambda hunt, news: None
+    notify: Callable[[Callable[[], Status], str], None] = lambda status, news: None
     nursery: Nursery | None = None
     census: Census = field(default_factory=Census)
     bugs: Bugs = field(default_factory=Bugs)
@@ -145,7 +146,7 @@ class Hunt:
         self._rounds = int(earlier.get("rounds", 0))
         self.started = time.monotonic()
         self._store.record({"event": "hunt", "target": self.plan.target, "seed": self.plan.seed, "device": self.device})
-        self.notify(self, f"hunting {self.plan.target} on {self.device}")
+        self.notify(self.status, f"hunting {self.plan.target} on {self.device}")
 
     def _finish(self) -> int:
         self._summarise(exit_status=self.exit_status)
@@ -245,7 +246,7 @@ class Hunt:
             with self._investigation:
                 if self._may_investigate():
                     self._investigate(isolated, case, verdict, found_at)
-        self.notify(self, "")
+        self.notify(self.status, "")
         return verdict
 
     def _check_over(self) -> None:
@@ -281,11 +282,11 @@ class Hunt:
             may_go_on=self._may_shrink,
             limit=self._shrink_limit,
             hang_limit=self.pace.hang_limit,
-            notify=lambda news: self.notify(self, news),
+            notify=lambda news: self.notify(self.status, news),
         ).investigate(case, verdict)
         news = self.bugs.add(finding, found_at, self._store, self.plan.target)
         if news:
-            self.notify(self, news)
+            self.notify(self.status, news)
             if self.plan.exit_first:
                 self._stop.set()
 
@@ -307,6 +308,22 @@ class Hunt:
     def _summarise(self, exit_status: int | None) -> None:
         with self._lock:
             self._store.write_summary(self.summary(exit_status))
+
+    def status(self) -> Status:
+        """Return what the hunt is at; takes no lock, for whoever shows it may be drawing while a worker holds one."""
+        known = known_features()
+        return Status(
+            elapsed=self.elapsed,
+            seconds=self.plan.seconds,
+            cases=self.census.cases,
+            cases_per_second=self.cases_per_second,
+            declined=sum(self.census.declined.copy().values()),
+            restarts=self.restarts,
+            features_met=sum(name in self.census.features for name in known),
+            features_known=len(known),
+            worst_error_ratio=self.census.worst_error_ratio.copy(),
+            failures=tuple(FailureStatus(each.id, each.message) for each in self.failures.copy().values()),
+        )
 
     def summary(self, exit_status: int | None) -> dict[str, Any]:
         """Return what `summary.json` holds; `exit` is null while the hunt goes on."""
