@@ -178,7 +178,9 @@ def _extent(name: str, hit: list[int], size: int) -> str:
         return f"{name} ≥ {hit[0]}" if len(hit) > 1 else f"{name} = {hit[0]} (the last)"
     if hit == list(range(hit[-1] + 1)):
         return f"{name} ≤ {hit[-1]}" if len(hit) > 1 else f"{name} = {hit[0]} (the first)"
-    return f"{name} in {hit}" if len(hit) <= 4 else f"{name} in {hit[0]}..{hit[-1]}"
+    if len(hit) <= 4:
+        return f"{name} in {hit}"
+    return "" if (hit[0], hit[-1]) == (0, size - 1) else f"{name} in {hit[0]}..{hit[-1]}"
 
 
 def _channels(wrong: torch.Tensor, winner: torch.Tensor) -> str:

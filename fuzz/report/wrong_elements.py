@@ -7,7 +7,9 @@ from typing import Final
 
 from fuzz.verdict import WrongElements
 
-_CELL: Final = 8  # pixels, at most: a page that is narrower makes them smaller
+# Pixels, at most: a picture is as wide as this, and a small one has cells that can be counted.
+_WIDTH: Final = 640
+_CELL: Final = 20
 
 
 def wrong_text(wrong: WrongElements) -> str:
@@ -24,7 +26,7 @@ def wrong_svg(wrong: WrongElements) -> str:
         for x, length in _bars(row)
     )
     return (
-        f'<svg role="img" aria-label="{caption(wrong)}" viewBox="0 0 {width} {height}" width="{width * _CELL}" '
+        f'<svg role="img" aria-label="{caption(wrong)}" viewBox="0 0 {width} {height}" width="{min(_CELL * width, _WIDTH)}" '
         f'shape-rendering="crispEdges"><rect class="right" width="{width}" height="{height}"/>{bars}</svg>'
     )
 

@@ -778,6 +778,7 @@ def test_message_gives_element_interval_and_extent_and_a_picture() -> None:
         ((slice(None), 0, 3), "wrong only where h_out = 3 (the last)"),
         ((slice(None), 0, slice(1, 3)), "wrong only where h_out in [1, 2]"),
         ((slice(None), 0, slice(None), slice(0, 2)), "wrong only where w_out ≤ 1"),
+        ((slice(None), 0, [0, 1, 1, 2, 3], [0, 1, 2, 4, 6]), ""),
         ((1, 0, 2, slice(3, None)), "wrong only where n in [1] and h_out in [2] and w_out ≥ 3"),
     ],
 )
