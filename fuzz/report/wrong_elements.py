@@ -25,8 +25,9 @@ def wrong_svg(wrong: WrongElements) -> str:
         for y, row in enumerate(wrong.rows)
         for x, length in _bars(row)
     )
+    pixels = min(_CELL * width, _WIDTH)
     return (
-        f'<svg role="img" aria-label="{caption(wrong)}" viewBox="0 0 {width} {height}" width="{min(_CELL * width, _WIDTH)}" '
+        f'<svg role="img" aria-label="{caption(wrong)}" viewBox="0 0 {width} {height}" width="{pixels}" '
         f'shape-rendering="crispEdges"><rect class="right" width="{width}" height="{height}"/>{bars}</svg>'
     )
 
