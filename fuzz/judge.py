@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,14 @@ import torch
 from fuzz.case import Case
 from fuzz.oracle import Admissible
 from fuzz.relations import Twin
-from fuzz.verdict import Kind, Lane, Verdict, failure
+from fuzz.verdict import Kind, Lane, Verdict, WrongElements, failure
 
 _Flags = npt.NDArray[np.bool_]
 _Numbers = npt.NDArray[Any]
 
 _AXES = (("n", 0), ("h_out", 2), ("w_out", 3))
+# What fits on a page and on a terminal, and bounds what a verdict weighs.
+_MOST_CELLS: Final = (48, 96)
 
 
 def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: float) -> Verdict:
@@ -44,7 +46,9 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
     if kind == "unwritten":
         message += " · they still hold what the memory held before: never written"
     where = _where(torch.from_numpy(wrong), admissible.winner)
-    return failure(kind, lane, message, where=where, error_ratio=float(ratio[index]))
+    return failure(
+        kind, lane, message, where=where, error_ratio=float(ratio[index]), wrong=wrong_elements(comparison.wrong)
+    )
 
 
 def judge_twin(case: Case, twin: Twin, first: torch.Tensor, second: torch.Tensor, *, bitwise: bool) -> Verdict | None:
@@ -68,7 +72,33 @@ def judge_twin(case: Case, twin: Twin, first: torch.Tensor, second: torch.Tensor
         f"the second call, must be {float(expected[index]):.9g} as the first call says · "
         f"{int(differs.sum())} of {differs.numel()} differ"
     )
-    return failure("relation-broken", "relations", message, where=_where(differs))
+    return failure(
+        "relation-broken", "relations", message, where=_where(differs), wrong=wrong_elements(differs.numpy())
+    )
+
+
+def wrong_elements(wrong: _Flags) -> WrongElements:
+    """Return the picture of the image with the most wrong elements.
+
+    Args:
+        wrong: Flags `[n, 1, h_out, w_out]`, at least one of them true.
+    """
+    counts = wrong.sum(axis=(1, 2, 3))
+    image = int(counts.argmax())
+    plane = wrong[image, 0]
+    height, width = plane.shape
+    down, across = (-(-size // most) for size, most in zip(plane.shape, _MOST_CELLS, strict=True))
+    rows = np.logical_or.reduceat(plane, range(0, height, down), axis=0)
+    cells = np.logical_or.reduceat(rows, range(0, width, across), axis=1)
+    return WrongElements(
+        image=image,
+        images=int((counts > 0).sum()),
+        wrong=int(counts[image]),
+        height=height,
+        width=width,
+        rows=tuple("".join("#" if cell else "." for cell in row) for row in cells),
+        cell=(down, across),
+    )
 
 
 class _Comparison:
@@ -148,7 +178,9 @@ def _extent(name: str, hit: list[int], size: int) -> str:
         return f"{name} ≥ {hit[0]}" if len(hit) > 1 else f"{name} = {hit[0]} (the last)"
     if hit == list(range(hit[-1] + 1)):
         return f"{name} ≤ {hit[-1]}" if len(hit) > 1 else f"{name} = {hit[0]} (the first)"
-    return f"{name} in {hit}" if len(hit) <= 4 else f"{name} in {hit[0]}..{hit[-1]}"
+    if len(hit) <= 4:
+        return f"{name} in {hit}"
+    return "" if (hit[0], hit[-1]) == (0, size - 1) else f"{name} in {hit[0]}..{hit[-1]}"
 
 
 def _channels(wrong: torch.Tensor, winner: torch.Tensor) -> str:

@@ -4,7 +4,8 @@ The compiler turns `and`, `or` and `not` on blocks into elementwise operations a
 Python would take the truth of a whole block and count in unbounded integers. `KernelSyntax` rewrites both into calls
 on an object that the kernel can see, so that the interpreter decides.
 
-`functions_in` says where a kernel's source accesses memory, for the lines that no program reaches.
+`functions_in` says where a kernel's source accesses memory, for the lines that no program reaches, and which accesses
+have no mask.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _OPERATIONS: Final[dict[str, Operation]] = {
     "store_tensor_descriptor": "store",
     "scatter": "store",
 }
+_BOUNDS: Final = ("mask", "boundary_check")
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,22 @@ class SourceFunction:
     """A function in a source file.
 
     Attributes:
+        name: What it is called.
         first: Its first line, decorators included.
+        last: Its last line.
         definition: The line of its `def`.
         is_kernel: Whether it is decorated with `triton.jit`.
         accesses: Lines on which a call begins that loads, stores or updates memory, as far as the source tells.
+        unmasked: Those of them where no call is given a mask or bounds to check.
     """
 
+    name: str
     first: int
+    last: int
     definition: int
     is_kernel: bool
     accesses: frozenset[tuple[int, Operation]]
+    unmasked: frozenset[tuple[int, Operation]]
 
     def begins_at(self, line: int) -> bool:
         """Return whether a code object whose first line this is may be the function's."""
@@ -124,12 +132,21 @@ def is_kernel(function: ast.FunctionDef) -> bool:
 def _describe(function: ast.FunctionDef, imported: dict[str, str]) -> SourceFunction:
     decorators = [node.func if isinstance(node, ast.Call) else node for node in function.decorator_list]
     calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    found = [(node.func.end_lineno or node.lineno, _operation(node.func, imported)) for node in calls]
+    # By line and operation, whether any of the calls is bounded.
+    found: dict[tuple[int, Operation], bool] = {}
+    for call in calls:
+        operation = _operation(call.func, imported)
+        if operation:
+            place = call.func.end_lineno or call.lineno, operation
+            found[place] = found.get(place, False) or _is_bounded(call, operation, imported)
     return SourceFunction(
+        name=function.name,
         first=min([function.lineno, *(node.lineno for node in decorators)]),
+        last=function.end_lineno or function.lineno,
         definition=function.lineno,
         is_kernel=is_kernel(function),
-        accesses=frozenset((line, operation) for line, operation in found if operation),
+        accesses=frozenset(found),
+        unmasked=frozenset(place for place, bounded in found.items() if not bounded),
     )
 
 
@@ -145,3 +162,15 @@ def _operation(function: ast.expr, imported: dict[str, str]) -> Operation | None
     if path.partition(".")[0] != "triton":
         return None
     return "atomic" if name.startswith("atomic_") else _OPERATIONS.get(name)
+
+
+def _is_bounded(call: ast.Call, operation: Operation, imported: dict[str, str]) -> bool:
+    """Return whether an access has a mask, or may have one: a descriptor knows its own bounds."""
+    function = call.func
+    owner = function.value if isinstance(function, ast.Attribute) else None
+    is_method = owner is not None and not (isinstance(owner, ast.Name) and owner.id in imported)
+    names = [keyword.arg for keyword in call.keywords]
+    is_unpacked = None in names or any(isinstance(argument, ast.Starred) for argument in call.args)
+    # The mask comes after the pointer and what is stored there.
+    is_third = len(call.args) > (1 if operation == "load" else 2)
+    return is_method or is_unpacked or is_third or any(name in names for name in _BOUNDS)

@@ -17,6 +17,7 @@ from fuzz.coverage import LineCoverage
 from fuzz.guards import AllocationGuard
 from fuzz.interpreter import faithful, recorded
 from fuzz.interpreter_access import AccessRecorder
+from fuzz.judge import wrong_elements
 from fuzz.memory import Flags, Memory, Region
 from fuzz.store_log import Stores
 from fuzz.target import BoundModule, Call, Target, TargetError
@@ -141,10 +142,11 @@ class Session:
         if known is None:
             return None
         if not known.stored.all() and any(guard.is_uninitialised(output) for guard in self._guards):
-            message = (
-                f"{_first(~known.stored)} was stored by no program · {(~known.stored).sum()} of {known.stored.size}"
-            )
-            return failure("unwritten", "access", message)
+            left = ~known.stored
+            message = f"{_first(left)} was stored by no program · {left.sum()} of {left.size}"
+            # Nobody has looked at the form of the output yet.
+            is_plane = left.ndim == 4 and left.shape[1] == 1
+            return failure("unwritten", "access", message, wrong=wrong_elements(left) if is_plane else None)
         return None
 
     def _damage(self, bound: Call, operands: Operands) -> Verdict | None:

@@ -132,7 +132,9 @@ def _judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Adm
     other = judge(case, outcome.lost, expected, poison=poison)
     if not other.failed:
         return verdict
-    return failure("stored-twice", "access", f"{outcome.race}; had the other come last: {other.message}")
+    return failure(
+        "stored-twice", "access", f"{outcome.race}; had the other come last: {other.message}", wrong=other.wrong
+    )
 
 
 def _judge_error(

@@ -56,6 +56,33 @@ _MANIFESTATION: Final[dict[str, str]] = {
 }
 
 
+class WrongElements(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where an output `[n, 1, h_out, w_out]` is wrong: the image with the most wrong elements, as rows of text.
+
+    Attributes:
+        image: Which of the n images is shown.
+        images: How many of them have wrong elements.
+        wrong: How many elements of this one are wrong.
+        height: Its h_out.
+        width: Its w_out.
+        rows: The image from above: `#` where an element of a cell is wrong, `.` where all are right.
+        cell: Height and width of a cell, in elements; cells at the lower and right border may be smaller.
+    """
+
+    image: int
+    images: int
+    wrong: int
+    height: int
+    width: int
+    rows: tuple[str, ...]
+    cell: tuple[int, int] = (1, 1)
+
+    @property
+    def has_shape(self) -> bool:
+        """Whether there is anything to see: some cells are right."""
+        return any("." in row for row in self.rows)
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The outcome of one trial.
 
@@ -66,6 +93,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         error_ratio: Largest error / allowed error, both before the last rounding, over the elements that the interval
             lane judged; above 1 is a failure, 0 where nothing was judged there.
         seconds: Time that the judged call took; of a trial that passes, the quicker of both.
+        wrong: Where the output is wrong, as a picture; None where there is no output to look at.
     """
 
     status: Status
@@ -75,6 +103,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: str = ""
     error_ratio: float = 0.0
     seconds: float = 0.0
+    wrong: WrongElements | None = None
 
     @property
     def failed(self) -> bool:
@@ -91,6 +120,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return Verdict(status="pass", lane=self.lane) if self.failed and self.lane in blind else self
 
 
-def failure(kind: Kind, lane: Lane, message: str, *, where: str = "", error_ratio: float = 0.0) -> Verdict:
+def failure(
+    kind: Kind,
+    lane: Lane,
+    message: str,
+    *,
+    where: str = "",
+    error_ratio: float = 0.0,
+    wrong: WrongElements | None = None,
+) -> Verdict:
     """Return a failing verdict."""
-    return Verdict(status="fail", kind=kind, lane=lane, message=message, where=where, error_ratio=error_ratio)
+    return Verdict(
+        status="fail", kind=kind, lane=lane, message=message, where=where, error_ratio=error_ratio, wrong=wrong
+    )

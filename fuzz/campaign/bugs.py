@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.investigation import Finding
+from fuzz.campaign.sighting import read_sighting, sighting_files
 from fuzz.campaign.store import Failure, KeptFailure, Store, failure_id
 from fuzz.report.text import failure_report
 
@@ -25,7 +26,7 @@ class Bugs:
     @property
     def failures(self) -> dict[str, Failure]:
         """What `summary.json` says of each, by id."""
-        return {name: one.failure for name, one in self.kept.items()}
+        return {name: one.failure for name, one in self.kept.copy().items()}
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -85,8 +86,13 @@ class Bugs:
             earlier_ids=tuple(name for one in same for name in (*one.earlier_ids, one.id)),
         )
         kept = KeptFailure(failure=failure, bucket=finding.bucket)
+        earlier = read_sighting(store.folder / "failures" / name)
+        if earlier and finding.seen.case == finding.case:
+            # A kept case was tried again: it was shrunk from what an earlier hunt in this folder came upon.
+            finding = replace(finding, seen=earlier)
         report = failure_report(name, finding, target, store.folder)
-        store.keep_failure(kept, finding.case, finding.verdict, target, report)
+        more = {"report.txt": report, **sighting_files(finding.seen, target)}
+        store.keep_failure(kept, finding.case, target, more)
         for one in same:
             store.merge_failure(one.id, into=name)
             del self.kept[one.id]

@@ -16,13 +16,14 @@ import msgspec
 
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.bugs import Bugs
-from fuzz.campaign.census import TRIED, Census, census_of
+from fuzz.campaign.census import TRIED, Census, census_of, known_features
 from fuzz.campaign.crew import Crewman
 from fuzz.campaign.frontier import Frontier
 from fuzz.campaign.hunter import Trial
 from fuzz.campaign.investigation import Finding, Investigation
 from fuzz.campaign.job import Attempt, Job
 from fuzz.campaign.plan import Plan
+from fuzz.campaign.status import FailureStatus, Status
 from fuzz.campaign.store import Failure, Store
 from fuzz.campaign.traits import traits
 from fuzz.case import Case, decode_case, encode_case
@@ -179,6 +180,27 @@ class Desk:
             self._investigate(job.failing, crewman, attempt.waiver.issue if attempt and attempt.waiver else "")
         self._settle(job.failing.case)
         job.failing = None
+
+    def status(self, workers: tuple[str, ...]) -> Status:
+        """Return what the hunt is at, for whoever shows it: takes no lock, which a worker may hold for long.
+
+        Args:
+            workers: What each of them does.
+        """
+        known, census = known_features(), self.census
+        return Status(
+            elapsed=self.elapsed,
+            seconds=self.plan.seconds,
+            cases=census.cases,
+            cases_per_second=self.cases_per_second,
+            declined=sum(census.declined.copy().values()),
+            restarts=census.restarts,
+            features_met=sum(name in census.features for name in known),
+            features_known=len(known),
+            worst_error_ratio=census.worst_error_ratio.copy(),
+            failures=tuple(FailureStatus(one.id, one.message, one.hits) for one in self.failures.values()),
+            workers=workers,
+        )
 
     def summarise(self, exit_status: int | None) -> None:
         """Write `summary.json`, and what the counts are by now."""

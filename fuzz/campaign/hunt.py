@@ -20,6 +20,7 @@ from fuzz.campaign.isolation import InfrastructureError
 from fuzz.campaign.job import Attempt, Draw, Job
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.plan import Plan
+from fuzz.campaign.status import Status
 from fuzz.campaign.store import Failure, read_cases
 
 # Calls start small and grow, while it is learnt how slow they are.
@@ -30,6 +31,7 @@ _SUMMARY_SECONDS: Final = 20.0
 # So many workers, one after the other, that are lost without a single trial say that none can be made here.
 _MOST_LOST: Final = 5
 _WAIT_SECONDS: Final = 1.0
+_WAITING: Final = "waits for room"
 
 
 @dataclass
@@ -38,25 +40,25 @@ class Hunt:
 
     Args:
         plan: What the user asked for.
-        notify: Told of every trial, and of what is found.
+        notify: Told of every trial, and of what is found: what says how things stand, and the news, often empty.
         nursery: Forks the processes that run the target, if there is one.
         engine: Where workers come from; this machine if None.
     """
 
     plan: Plan
-    notify: Callable[[Hunt, str], None] = lambda hunt, news: None
+    notify: Callable[[Callable[[], Status], str], None] = lambda status, news: None
     nursery: Nursery | None = None
     engine: Engine | None = None
     effort: float = _FIRST_EFFORT
     _crew: dict[int, Crewman] = field(default_factory=dict)
     _orphans: deque[Job] = field(default_factory=deque)
-    _waiting: set[int] = field(default_factory=set)
+    _doing: dict[int, str] = field(default_factory=dict)
     _error: BaseException | None = None
     _summary_due: float = 0.0
 
     def __post_init__(self) -> None:
         """Set up the desk, and the engine."""
-        self.desk = Desk(self.plan, lambda news: self.notify(self, news))
+        self.desk = Desk(self.plan, lambda news: self.notify(self.status, news))
         self._engine = self.engine or LocalEngine(self.plan, self.nursery)
 
     def run(self) -> int:
@@ -73,7 +75,7 @@ class Hunt:
             first = self._first()
             self.desk.open(first.device, first.versions)
             try:
-                self.notify(self, f"hunting {self.plan.target} on {first.device}")
+                self.notify(self.status, f"hunting {self.plan.target} on {first.device}")
                 self._work()
             except KeyboardInterrupt:
                 self.desk.summarise(exit_status=130)
@@ -111,6 +113,10 @@ class Hunt:
     def elapsed(self) -> float:
         """Seconds since the target was loaded."""
         return self.desk.elapsed
+
+    def status(self) -> Status:
+        """Return what the hunt is at."""
+        return self.desk.status(tuple(self._doing[rank] for rank in sorted(self._doing.copy())))
 
     def summary(self, exit_status: int | None) -> dict[str, Any]:
         """Return what `summary.json` holds; `exit` is null while the hunt goes on."""
@@ -162,18 +168,21 @@ class Hunt:
             job = self._orphans.popleft() if self._orphans else next(jobs)
             before = len(job.delivered)
             try:
-                self._do(job, crewman)
+                self._do(job, rank, crewman)
                 lost = 0
             except LostHunterError as error:
                 self._orphans.append(job)
                 lost = 1 if len(job.delivered) > before else lost + 1
                 self._lose(rank, error, lost)
 
-    def _do(self, job: Job, crewman: Crewman) -> None:
+    def _do(self, job: Job, rank: int, crewman: Crewman) -> None:
         """Do what is left of a job: it may have been begun by a worker that was lost."""
+        self._doing[rank] = job.words
         if job.failing is None:
             job.do(crewman, self.desk, lambda trial: self.desk.take(trial, job))
             self.desk.take_coverage(crewman)
+        if job.failing is not None:
+            self._doing[rank] = "looks into a failure"
         self.desk.look_into(job, crewman)
 
     def _jobs(self, rank: int) -> Iterator[Job]:
@@ -202,19 +211,18 @@ class Hunt:
         """Return the worker of this number; hire one if there is none."""
         if rank not in self._crew:
             self._crew[rank] = self._engine.hire(rank)
-            self._waiting.discard(rank)
         return self._crew[rank]
 
     def _wait_for_room(self, rank: int, error: NoRoomError) -> None:
         """Wait a while, and say so if it is the first time."""
-        if rank not in self._waiting:
-            self._waiting.add(rank)
-            self.notify(self, f"worker {rank} waits: {error}")
+        if self._doing.get(rank) != _WAITING:
+            self._doing[rank] = _WAITING
+            self.notify(self.status, f"worker {rank} waits: {error}")
         time.sleep(_WAIT_SECONDS)
 
     def _lose(self, rank: int, error: LostHunterError, times: int) -> None:
         """Take leave of a worker that is gone."""
-        self.notify(self, f"worker {rank} was lost, what it was at is done again: {error}")
+        self.notify(self.status, f"worker {rank} was lost, what it was at is done again: {error}")
         if times >= _MOST_LOST:
             raise InfrastructureError(f"{times} workers were lost one after the other without a trial: {error}")
         crewman = self._crew.pop(rank, None)

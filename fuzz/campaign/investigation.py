@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from fuzz.campaign.buckets import HISTORY, Bucket
+from fuzz.campaign.sighting import Sighting
 from fuzz.case import EARLIER, Case
 from fuzz.facets import Attribute, attributes, causes
 from fuzz.shrinking import Shrinker, ordinary
@@ -28,12 +29,14 @@ class Finding:
         bucket: What it is told apart by.
         case: The shrunk case.
         verdict: What the shrunk case gives.
+        seen: What the hunt came upon, before anything was shrunk.
         attributes: What became of it without each of its facets.
     """
 
     bucket: Bucket
     case: Case
     verdict: Verdict
+    seen: Sighting
     attributes: tuple[Attribute, ...] = ()
 
 
@@ -67,24 +70,25 @@ class Investigation:
         Returns:
             The bug, where it is one that is known; None where it is a new one, or none at all.
         """
+        seen = Sighting(case, verdict)
         if verdict.kind == "timeout":
             # Established by a limit far longer than that of a step.
             self._judged[case] = verdict
         reproduced = self._reproduce(case)
         if reproduced is None:
-            return self._keep_as_it_is(case, verdict, keep)
+            return self._keep_as_it_is(seen, keep)
         known = self._known(reproduced)
         if known is not None:
             return known
         with self.alone:
             known = self._known(reproduced)
             if known is None:
-                finding = self._shrink(reproduced)
+                finding = self._shrink(reproduced, seen)
                 if finding is not None:
                     keep(finding)
             return known
 
-    def _shrink(self, case: Case) -> Finding | None:
+    def _shrink(self, case: Case, seen: Sighting) -> Finding | None:
         # What shows with ordinary numbers, too, does not depend on a NaN, though it may show as one.
         case = next(
             (other for other in ordinary(case) if self._judge(other).failed and self._known(other) is None), case
@@ -98,7 +102,7 @@ class Investigation:
             self._judged[shrunk] = self.run(shrunk, "hang?")
             if not self._judged[shrunk].failed:
                 return None  # merely slow: what hangs goes on hanging however small the call becomes
-        return self._describe(shrunk, verdict.manifestation)
+        return self._describe(shrunk, verdict.manifestation, seen)
 
     def _known(self, case: Case) -> Bucket | None:
         return next((bucket for bucket in self.known() if bucket.explains(case, self._judge(case), self._judge)), None)
@@ -118,17 +122,18 @@ class Investigation:
         candidates = [plain, *after, case] if case.relation else [case, *after]
         return next((candidate for candidate in candidates if self._judge(candidate).failed), None)
 
-    def _keep_as_it_is(self, case: Case, verdict: Verdict, keep: Callable[[Finding], None]) -> Bucket | None:
+    def _keep_as_it_is(self, seen: Sighting, keep: Callable[[Finding], None]) -> Bucket | None:
         """Keep a failure that was seen, but not again; return the known bug that is to blame, if there is one."""
+        verdict = seen.verdict
         stateful = next((known for known in self.known() if known.is_stateful), None)
         # A target that is known to keep something fails now and then; and a process that was killed from outside, by a
         # machine short of memory for one, says nothing about the target.
         if stateful is None and verdict.lane != "process":
             message = f"seen once, passes in a process of its own: {verdict.message}"
             bucket = Bucket(verdict.manifestation, (HISTORY,))
-            keep(Finding(bucket, case, msgspec.structs.replace(verdict, message=message)))
+            keep(Finding(bucket, seen.case, msgspec.structs.replace(verdict, message=message), seen))
         return stateful
 
-    def _describe(self, case: Case, manifestation: str) -> Finding:
+    def _describe(self, case: Case, manifestation: str, seen: Sighting) -> Finding:
         found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)
-        return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), found)
+        return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), seen, found)

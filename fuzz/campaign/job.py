@@ -15,6 +15,7 @@ from fuzz.case import Case
 # In which order rounds of the kinds come. Most draw independently, since neighbours of what is known find what is like
 # it; the climb towards the bound takes the most rounds to come to anything.
 _KINDS: Final[tuple[Kind, ...]] = ("draw", "draw", "vary", "draw", "draw", "vary", "draw", "climb")
+_WORDS: Final[dict[Kind, str]] = {"draw": "draws", "vary": "varies what was new", "climb": "climbs"}
 
 
 class Clock(Protocol):
@@ -47,6 +48,11 @@ class Job:
     last: Trial | None = None
     delivered: set[int] = field(default_factory=set)
 
+    @property
+    def words(self) -> str:
+        """What a worker that has it does."""
+        raise NotImplementedError
+
     def do(self, crewman: Crewman, clock: Clock, deliver: Callable[[Trial], None]) -> None:
         """Have a worker do what is left of it."""
         raise NotImplementedError
@@ -75,6 +81,11 @@ class Attempt(Job):
     waiver: Waiver | None = None
     failure: str = ""
 
+    @property
+    def words(self) -> str:
+        """What a worker that has it does."""
+        return f"replays: {self.purpose}"
+
     def do(self, crewman: Crewman, clock: Clock, deliver: Callable[[Trial], None]) -> None:
         """Try it, unless that was done."""
         if not self.delivered:
@@ -98,12 +109,22 @@ class Draw(Job):
     effort: float = 1.0
     models: tuple[str, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """What a worker that has it does."""
+        return f"round {self.number}: {_WORDS[self.kind]}"
+
+    @property
+    def kind(self) -> Kind:
+        """How the cases are drawn."""
+        return _KINDS[self.number % len(_KINDS)]
+
     def do(self, crewman: Crewman, clock: Clock, deliver: Callable[[Trial], None]) -> None:
         """Have the round drawn, without the cases that were tried before a worker was lost."""
         crewman.hunt(
             Round(
                 number=self.number,
-                kind=_KINDS[self.number % len(_KINDS)],
+                kind=self.kind,
                 examples=self.examples,
                 effort=self.effort,
                 elapsed=clock.elapsed,

@@ -137,27 +137,35 @@ class Store:
             raise OSError(error.errno, error.strerror, self._records.name) from None
 
     def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
-        """Append what one trial found, `at` seconds into the hunt."""
+        """Append what one trial found, `at` seconds into the hunt, without the picture, which outweighs all else."""
         self.record(
             {
                 "event": "trial",
                 "at": round(at, 2),
                 "purpose": purpose,
                 "case": msgspec.Raw(encode_case(case)),
-                "verdict": verdict,
+                "verdict": msgspec.structs.replace(verdict, wrong=None),
             }
         )
 
-    def keep_failure(self, kept: KeptFailure, case: Case, verdict: Verdict, target: str, report: str) -> None:
-        """Write the folder of one failure, in one step."""
-        name = kept.failure.id
-        folder = self.folder / "failures" / name
-        beside = folder.with_name(f".{name}.{os.getpid()}")
+    def keep_failure(self, kept: KeptFailure, case: Case, target: str, more: dict[str, str]) -> None:
+        """Write the folder of one failure, in one step.
+
+        Args:
+            kept: What is known of it.
+            case: The shrunk case.
+            target: The target's name.
+            more: Other files, by name.
+        """
+        message = kept.failure.message
+        folder = self.folder / "failures" / kept.failure.id
+        beside = folder.with_name(f".{kept.failure.id}.{os.getpid()}")
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir()
-        write(beside / "case.json", write_case_file(CaseFile(case=case, target=target, note=verdict.message)))
-        write(beside / "repro.py", _SCRIPT.format(target=target, message=_for_docstring(verdict.message), case=case))
-        write(beside / "report.txt", report)
+        write(beside / "case.json", write_case_file(CaseFile(case=case, target=target, note=message)))
+        write(beside / "repro.py", _SCRIPT.format(target=target, message=_for_docstring(message), case=case))
+        for name, text in more.items():
+            write(beside / name, text)
         write(beside / "failure.json", json_text(kept))
         if folder.exists():
             shutil.rmtree(folder)
@@ -269,12 +277,17 @@ def trial_of(record: dict[str, Any]) -> tuple[Case, Verdict] | None:
     if record.get("event") != "trial":
         return None
     try:
-        verdict = dict(record["verdict"])
-        if verdict.get("error_ratio", 0.0) is None:  # JSON has no infinity
-            verdict["error_ratio"] = math.inf
-        return case_of(record["case"]), msgspec.convert(verdict, Verdict)
+        return case_of(record["case"]), verdict_of(record["verdict"])
     except (KeyError, TypeError, ValueError, CaseError, msgspec.ValidationError):
         return None
+
+
+def verdict_of(fields: Any) -> Verdict:
+    """Return the verdict that a JSON object stands for; raises TypeError, ValueError or `msgspec.ValidationError`."""
+    verdict = dict(fields)
+    if verdict.get("error_ratio", 0.0) is None:  # JSON has no infinity
+        verdict["error_ratio"] = math.inf
+    return msgspec.convert(verdict, Verdict)
 
 
 def json_text(value: Any) -> str:

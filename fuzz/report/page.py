@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,13 +11,24 @@ from xml.etree import ElementTree
 
 import jinja2
 import markupsafe
+import msgspec
 
 from fuzz.campaign.census import census_of, known_features
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import read_summary, write
+from fuzz.campaign.sighting import read_sighting
+from fuzz.campaign.store import read_case, read_summary, write
+from fuzz.coverage import LineCoverage
+from fuzz.layout import CaseError
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
+from fuzz.report.source_coverage import count_words, covered_files
+from fuzz.report.wrong_elements import caption, wrong_svg
 
-_TEMPLATE: Final = Path(__file__).with_name("page.html.j2")
+_TEMPLATES: Final = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+)
 # What XML cannot hold, though a kernel's message may: control characters.
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -40,20 +52,19 @@ def write_report(folder: Path) -> Path:
 def page(folder: Path, summary: Mapping[str, Any]) -> str:
     """Return the page of a hunt, with all pictures in it."""
     found = census_of(folder)
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        _TEMPLATE.read_text(encoding="utf-8")
-    )
-    text: str = template.render(
+    text: str = _TEMPLATES.get_template("page.html.j2").render(
         summary=summary,
+        name=Path(summary["target"]).name,
         verdict=verdict_words(summary),
         duration=_duration(summary["seconds"]),
-        folder=folder,
-        failures=[{**failure, "report": _report(folder, failure)} for failure in summary["failures"]],
+        failures=[{**failure, **_shown(folder, failure)} for failure in summary["failures"]],
         saturation=_inline(saturation_svg(found)),
         sizes=_inline(sizes_svg(found)),
         errors=_inline(error_svg(found)),
         missing=sorted(known_features() - found.reached.keys()),
         features=sorted(summary["features"].items(), key=lambda item: (-item[1], item[0])),
+        files=covered_files(msgspec.convert(summary["mask_coverage"], tuple[LineCoverage, ...])),
+        count_words=count_words,
     )
     return text
 
@@ -84,6 +95,29 @@ def verdict_words(summary: Mapping[str, Any]) -> str:
     if count:
         return f"{count} failure{'s' if count > 1 else ''}"
     return "no failure" if summary["cases"] else "no case could be run"
+
+
+def _shown(folder: Path, failure: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a failure besides its line in the summary."""
+    kept = folder / "failures" / str(failure["id"])
+    sighting = read_sighting(kept)
+    wrong = sighting.verdict.wrong if sighting else None
+    has_shape = wrong is not None and wrong.has_shape
+    where = f"; {sighting.verdict.where}" if sighting and sighting.verdict.where else ""
+    return {
+        "again": f"python -m fuzz repro {shlex.quote(str(kept))}",
+        "case": _shrunk_case(kept),
+        "report": _report(folder, failure),
+        "picture": markupsafe.Markup(wrong_svg(wrong)) if wrong and has_shape else "",
+        "caption": caption(wrong) + where if wrong else "",
+    }
+
+
+def _shrunk_case(kept: Path) -> str:
+    try:
+        return repr(read_case(kept).case)
+    except CaseError:
+        return ""
 
 
 def _report(folder: Path, failure: Mapping[str, Any]) -> str:

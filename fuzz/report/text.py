@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fuzz.case import Case
 from fuzz.facets import Attribute
+from fuzz.report.wrong_elements import wrong_text
 from fuzz.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def failure_report(name: str, finding: Finding, target: str, folder: Path) -> st
             "",
             verdict_text(finding.case, verdict),
             "",
+            *_seen_lines(finding, again),
             *_attribute_lines(finding.attributes),
             f"target:   {target}",
             f"lane:     {verdict.lane}: {_CLAIM[verdict.lane]}",
@@ -53,6 +55,16 @@ def failure_report(name: str, finding: Finding, target: str, folder: Path) -> st
             "",
         ]
     )
+
+
+def _seen_lines(finding: Finding, again: str) -> list[str]:
+    """Show the case before it was shrunk: a call of one element has no stripes and no tails of tiles."""
+    seen, lines = finding.seen, []
+    if seen.case != finding.case:
+        lines += ["as first seen:", "", verdict_text(seen.case, seen.verdict), f"again: {again}/seen.json", ""]
+    if seen.verdict.wrong and seen.verdict.wrong.has_shape:
+        lines += [wrong_text(seen.verdict.wrong), ""]
+    return lines
 
 
 def _attribute_lines(found: tuple[Attribute, ...]) -> list[str]:

@@ -612,6 +612,30 @@ def host(x):
             (18, "load"),
         }
 
+    def test_an_access_without_a_mask_is_told_from_one_that_has_or_may_have_one(self) -> None:
+        source = """
+import triton
+import triton.language as tl
+
+@triton.jit
+def kernel(x, desc, mask, both):
+    tl.load(x)
+    tl.load(x, mask)
+    tl.load(x, mask=mask, other=0.0)
+    tl.load(x, boundary_check=(0,))
+    tl.load(x, **both)
+    desc.load([0])
+    tl.store(x, 1.0)
+    tl.store(x, 1.0, mask)
+    tl.store(*both)
+    tl.atomic_add(x, 1)
+    tl.atomic_add(x, 1, mask=mask)
+    tl.load(x) + tl.load(x, mask=mask)
+"""
+        (kernel,) = functions_in(source)
+        assert kernel.unmasked == {(7, "load"), (13, "store"), (16, "atomic")}
+        assert (kernel.name, kernel.last) == ("kernel", 18)
+
     def test_a_function_begins_anywhere_from_its_decorators_to_its_definition(self) -> None:
         kernel, host = functions_in(self.SOURCE)
         assert [line for line in range(30) if kernel.begins_at(line)] == [8, 9, 10, 11, 12]

@@ -755,7 +755,7 @@ def test_a_zero_from_a_missing_channel_is_refused() -> None:
 # The words of a verdict.
 
 
-def test_message_gives_element_interval_and_extent() -> None:
+def test_message_gives_element_interval_and_extent_and_a_picture() -> None:
     call = call_of(Case(n=2, c_in=3, h=4, w=5, c_out=5, values="lattice", seed=1))
     allowed = call.admissible()
     out = allowed.truth.float()
@@ -765,6 +765,8 @@ def test_message_gives_element_interval_and_extent() -> None:
     assert found.where == "wrong only where w_out ≥ 3", found.where
     assert "float32 · out[" in found.message
     assert "exactly · 16 of 40 wrong" in found.message
+    assert found.wrong is not None
+    assert found.wrong.rows == ("...##",) * 4
 
 
 @pytest.mark.parametrize(
@@ -776,6 +778,7 @@ def test_message_gives_element_interval_and_extent() -> None:
         ((slice(None), 0, 3), "wrong only where h_out = 3 (the last)"),
         ((slice(None), 0, slice(1, 3)), "wrong only where h_out in [1, 2]"),
         ((slice(None), 0, slice(None), slice(0, 2)), "wrong only where w_out ≤ 1"),
+        ((slice(None), 0, [0, 1, 1, 2, 3], [0, 1, 2, 4, 6]), ""),
         ((1, 0, 2, slice(3, None)), "wrong only where n in [1] and h_out in [2] and w_out ≥ 3"),
     ],
 )

@@ -67,6 +67,17 @@ def test_relation_applies_to_an_ordinary_case(relation: Relation) -> None:
     assert twins(case)[0] is not None, f"{relation} was left out for a case that it can be asked of"
 
 
+def test_where_two_calls_differ_is_a_picture() -> None:
+    case = Case(n=2, h=2, w=3, values="lattice", relation="repeat")
+    twin, first = twins(case)
+    second = first.clone()
+    second[1, 0, :, 2] += 1
+    broken = judge_twin(case, twin, first, second, bitwise=True)
+    assert broken is not None
+    assert broken.wrong is not None
+    assert (broken.wrong.image, broken.wrong.rows) == (1, ("..#", "..#"))
+
+
 def target(call: Call) -> Target:
     return Target("candidate", Abilities(kind="function", reproducible=True), lambda case: call)
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from fuzz.campaign.census import Census, SizeCount, census_of, features, known_features
 from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.sighting import Sighting, write_sighting
 from fuzz.campaign.store import Store, failure_id
 from fuzz.case import Case
 from fuzz.cli import main
 from fuzz.report.page import write_report
 from fuzz.strategies import cases
-from fuzz.verdict import Verdict
+from fuzz.verdict import Verdict, WrongElements
 
 NASTY = "<script>alert('&')</script> \x00 ]]> \ud7ff"
 
@@ -75,6 +76,36 @@ def test_a_failure_is_told_with_its_words_whatever_they_are(tmp_path: Path) -> N
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert "<script>" in suite.findall("testcase/failure")[0].get("message", "")
+
+
+def test_a_failure_is_shown_where_it_was_wrong(tmp_path: Path) -> None:
+    told = failure("wrong result", "wrong")
+    hunted(tmp_path, [(Case(), Verdict(status="fail", kind="wrong-value"))], [told])
+    assert 'class="wrong"' not in write_report(tmp_path).read_text(encoding="utf-8"), "nothing was kept to show"
+    folder = tmp_path / "failures" / told["id"]
+    folder.mkdir()
+    wrong = WrongElements(image=1, images=1, wrong=2, height=2, width=3, rows=("..#", "..#"))
+    seen = Verdict(status="fail", kind="wrong-value", message=NASTY, where=NASTY, wrong=wrong)
+    write_sighting(folder, Sighting(Case(n=2, h=2, w=3), seen), "one.py")
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert page.count('<rect class="wrong"') == 2
+    assert "image 1: 2 of 2 × 3 elements wrong" in page
+    assert "<script" not in page
+
+
+def test_masks_are_shown_on_the_source_whatever_it_holds(tmp_path: Path) -> None:
+    source = f"def kernel(x):\n    y = {NASTY!r}\n    tl.load(x, mask=x)\n"
+    kernel = tmp_path / "<i>kernel.py"
+    kernel.write_text(source)
+    seen = {"file": str(kernel), "line": 3, "operation": "load", "text": "tl.load(x, mask=x)", "all_true": 71}
+    hunted(tmp_path, [(Case(), Verdict(status="pass"))], [], mask_coverage=[seen])
+    for line in ('    y = "<script>', ""):
+        read = _Words()
+        read.feed(write_report(tmp_path).read_text(encoding="utf-8"))
+        assert not {"script", "i"} & set(read.tags), "the source became a part of the page"
+        for words in ("71", "1 never mixed", "tl.load(x, mask=x)", str(kernel), line):
+            assert words in read.text
+        kernel.unlink(missing_ok=True)
 
 
 def test_a_clean_hunt_says_what_it_never_met(tmp_path: Path) -> None:

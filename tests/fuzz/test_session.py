@@ -100,6 +100,15 @@ def test_an_access_that_changes_no_result_is_seen(name: str) -> None:
     assert words in verdict.message, verdict.message
 
 
+def test_a_picture_shows_what_nobody_stored_and_what_another_order_would_leave() -> None:
+    unwritten = trial(WRONG["stores nothing at the end"][0]).wrong
+    assert unwritten is not None
+    assert (unwritten.image, unwritten.rows) == (1, (".....", ".....", "....#"))
+    twice = trial(WRONG["stores something else first"][0]).wrong
+    assert twice is not None
+    assert twice.rows == ("#####",) * 3
+
+
 def test_programs_that_store_the_same_number_may_do_so() -> None:
     """The last tile is often moved back so that it ends where the tensor does."""
     verdict = trial(lambda x, out: fill[(2, 2)](x, out, SIZE, SIZE, 0, BLOCK=16))

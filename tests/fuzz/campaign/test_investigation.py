@@ -9,6 +9,7 @@ import pytest
 
 from fuzz.campaign.buckets import HISTORY, Bucket
 from fuzz.campaign.investigation import Finding, Investigation, Run
+from fuzz.campaign.sighting import Sighting
 from fuzz.case import Case, Sprinkle
 from fuzz.verdict import Verdict, failure
 
@@ -37,6 +38,7 @@ def test_a_flaw_is_shrunk_and_says_what_it_depends_on() -> None:
     assert isinstance(found, Finding)
     assert found.case == Case(c_out=33, scale=-1.0)
     assert found.bucket == Bucket("wrong result", ("scale",))
+    assert found.seen == Sighting(FOUND, WRONG), "the report would not show what the hunt came upon"
     outcomes = {attribute.name: (attribute.necessary, attribute.without) for attribute in found.attributes}
     assert outcomes == {
         "scale": (True, "scale=-1.0 → 1.0"),
@@ -62,6 +64,7 @@ def test_what_nobody_can_show_again_is_kept_as_it_was_seen() -> None:
     found = investigate(lambda case: False)
     assert isinstance(found, Finding)
     assert found.case == FOUND
+    assert found.seen == Sighting(FOUND, WRONG)
     assert found.bucket == Bucket("wrong result", (HISTORY,))
     assert "seen once" in found.verdict.message
 
