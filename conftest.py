@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from fuzz.target import Target
 
+pytest_plugins = ["fuzz.testing.sharding"]
+
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     # Read by triton when it is imported, so before any test module is.
@@ -49,10 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     import triton
 
+    from fuzz.testing.sharding import PLAN
+
     place = "Triton's interpreter" if INTERPRETING else torch.cuda.get_device_name()
     profile = config.getoption("--hypothesis-profile", default=None) or ("ci" if os.environ.get("CI") else "dev")
-    seed = config.getoption("--hypothesis-seed", default=None)
-    seeding = "fixed seed" if settings().derandomize else f"seed {seed if seed is not None else 'random'}"
+    plan, seed = config.stash[PLAN], config.getoption("--hypothesis-seed", default=None)
+    is_random = seed is None and plan.count == 1
+    seeding = "fixed seed" if settings().derandomize else f"seed {'random' if is_random else plan.seed}"
     return f"fuzz: torch {torch.__version__}, triton {triton.__version__}, {place}, profile {profile}, {seeding}"
 
 

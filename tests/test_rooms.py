@@ -111,6 +111,7 @@ ORDER = [
     "report.gate",
     "report.gate_picture",
     "gate.command",
+    "testing.sharding",
     "cli",
     "__main__",
 ]
