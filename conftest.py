@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from fuzz.target import Target
 
-pytest_plugins = ["fuzz.testing.sharding"]
+pytest_plugins = ["fuzz.testing.sharding", "fuzz.testing.database"]
 
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:

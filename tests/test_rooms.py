@@ -45,6 +45,8 @@ ORDER = [
     "report.summary",
     "circumstances",
     "campaign.marks",
+    "campaign.redis_database",
+    "campaign.shared_database",
     "campaign.overlay",
     "campaign.protocol",
     "campaign.worker",
@@ -112,6 +114,7 @@ ORDER = [
     "report.gate_picture",
     "gate.command",
     "testing.sharding",
+    "testing.database",
     "cli",
     "__main__",
 ]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from inner_pytest import run_pytest
 
 from fuzz.testing.sharding import Plan, Shard
 
-ROOT = Path(__file__).resolve().parents[3]
+PLUGIN = ("-p", "fuzz.testing.sharding")
 TESTS = """
 import os, unittest
 import pytest
@@ -117,29 +115,13 @@ SPLIT = {
 WHOLE = {"test_seeded": 20, "TestUnit::test_method": 20, "test_ordinary": 1}
 
 
-def start(folder: Path, *options: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run pytest on the tests in a folder, without the conftest.py of this repository."""
-    plugins = ["-p", "fuzz.testing.sharding"] if plugin else []
-    command = [sys.executable, "-m", "pytest", "-c", os.devnull, f"--rootdir={folder}", "-p", "no:cacheprovider"]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI", "FUZZ_"))}
-    return subprocess.run(
-        [*command, *plugins, *options],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        cwd=folder,
-        env={**kept, "PYTHONPATH": str(ROOT), "DRAWN": str(folder / "drawn.txt"), "COLUMNS": "300"},
-    )
-
-
 def draws(folder: Path, *options: str, plugin: bool = True) -> tuple[dict[str, list[str]], str]:
     """Run the tests; return what each item drew, in order, and what pytest printed."""
     folder.mkdir(exist_ok=True)
     (folder / "test_drawn.py").write_text(TESTS)
     record = folder / "drawn.txt"
     record.unlink(missing_ok=True)
-    result = start(folder, *options, plugin=plugin)
+    result = run_pytest(folder, *(PLUGIN if plugin else ()), *options, DRAWN=str(record))
     assert result.returncode == 0, result.stdout + result.stderr
     drawn: dict[str, list[str]] = {}
     for line in record.read_text().splitlines():
@@ -213,25 +195,25 @@ def test_without_shards_nothing_changes(tmp_path: Path, options: list[str]) -> N
 
 @pytest.mark.parametrize("count", ["0", "-1", "two", "1.5"])
 def test_a_count_that_is_none_is_one_line(tmp_path: Path, count: str) -> None:
-    result = start(tmp_path, f"--shards={count}")
+    result = run_pytest(tmp_path, *PLUGIN, f"--shards={count}")
     assert result.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"--shards: '{count}' must be an integer of at least 1" in result.stderr
 
 
 def test_a_failure_says_how_to_see_it_again(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(FAILING)
-    first = start(tmp_path, "--shards=2", "-k", "shard-2-of-2")
+    first = run_pytest(tmp_path, *PLUGIN, "--shards=2", "-k", "shard-2-of-2")
     told = re.search(r"^2 of 2; the same draws again: pytest (.*)$", first.stdout, re.M)
     assert told, first.stdout
-    again = start(tmp_path, *shlex.split(told[1]))
+    again = run_pytest(tmp_path, *PLUGIN, *shlex.split(told[1]))
     assert re.findall(r"^drawn .*", first.stdout, re.M) == re.findall(r"^drawn .*", again.stdout, re.M)
     assert "1 failed" in again.stdout
 
 
 def test_a_failure_of_a_shard_is_replayed_by_the_whole_test(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(FAILING)
-    assert "1 failed" in start(tmp_path, "--shards=2", "-k", "shard-2-of-2").stdout
-    whole = start(tmp_path)
+    assert "1 failed" in run_pytest(tmp_path, *PLUGIN, "--shards=2", "-k", "shard-2-of-2").stdout
+    whole = run_pytest(tmp_path, *PLUGIN)
     drawn = re.findall(r"^drawn (\d+)", whole.stdout, re.M)
     assert int(drawn[0]) == 2**40, f"what the shard has found is not tried first: {whole.stdout}"
 
