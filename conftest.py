@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from fuzz.target import Target
 
+pytest_plugins = ["fuzz.testing.sharding", "fuzz.testing.database"]
+
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     # Read by triton when it is imported, so before any test module is.
@@ -24,9 +26,11 @@ _SHARED = {
     "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
     "print_blob": False,  # a case prints as the call that rebuilds it
 }
-settings.register_profile("dev", max_examples=40, **_SHARED)  # type: ignore[arg-type]  # mixed value types
-settings.register_profile("ci", max_examples=40, derandomize=True, database=None, **_SHARED)  # type: ignore[arg-type]  # likewise
-settings.register_profile("nightly", max_examples=2000, **_SHARED)  # type: ignore[arg-type]  # likewise
+# Where Hypothesis sees CI, its default draws the same each time and remembers nothing; nights are not to.
+_OWN = settings.get_profile("default")
+settings.register_profile("dev", _OWN, max_examples=40, **_SHARED)
+settings.register_profile("ci", _OWN, max_examples=40, derandomize=True, database=None, **_SHARED)
+settings.register_profile("nightly", _OWN, max_examples=2000, **_SHARED)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,10 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header(config: pytest.Config) -> str:
     import triton
 
+    from fuzz.testing.sharding import PLAN
+
     place = "Triton's interpreter" if INTERPRETING else torch.cuda.get_device_name()
     profile = config.getoption("--hypothesis-profile", default=None) or ("ci" if os.environ.get("CI") else "dev")
-    seed = config.getoption("--hypothesis-seed", default=None)
-    seeding = "fixed seed" if settings().derandomize else f"seed {seed if seed is not None else 'random'}"
+    plan, seed = config.stash[PLAN], config.getoption("--hypothesis-seed", default=None)
+    is_random = seed is None and plan.count == 1
+    seeding = "fixed seed" if settings().derandomize else f"seed {'random' if is_random else plan.seed}"
     return f"fuzz: torch {torch.__version__}, triton {triton.__version__}, {place}, profile {profile}, {seeding}"
 
 

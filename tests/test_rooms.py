@@ -46,6 +46,8 @@ ORDER = [
     "report.summary",
     "circumstances",
     "campaign.marks",
+    "campaign.redis_database",
+    "campaign.shared_database",
     "campaign.overlay",
     "campaign.protocol",
     "campaign.worker",
@@ -125,6 +127,8 @@ ORDER = [
     "report.gate",
     "report.gate_picture",
     "gate.command",
+    "testing.sharding",
+    "testing.database",
     "cli",
     "__main__",
 ]

@@ -16,6 +16,7 @@ from fuzz.session import Session, machine
 from fuzz.strategies import cases, layouts
 from fuzz.target import Target
 from fuzz.tensors import full_tensors, numbers_of
+from fuzz.testing.sharding import Shard
 from fuzz.trial import expect, judge_outcome
 
 SMALL = 1 / 16
@@ -99,10 +100,10 @@ class Sequence(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-def test_sequences_of_calls(target: Target, device: torch.device) -> None:
+def test_sequences_of_calls(target: Target, device: torch.device, shard: Shard) -> None:
     chosen = settings(
         stateful_step_count=STEPS,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
     )
     bound = type("BoundSequence", (Sequence,), {"target": target, "device": device})
-    run_state_machine_as_test(bound, settings=chosen)
+    run_state_machine_as_test(shard.seeded(bound), settings=shard.settings(chosen))

@@ -1,0 +1,1 @@
+"""Plugins that teach pytest to try properties on many cores and machines."""
