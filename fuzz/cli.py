@@ -74,6 +74,9 @@ def command() -> None:
 @click.option("--dtype", type=click.Choice(DTYPES), multiple=True, help="Repeat for several.")
 @click.option("--precision", type=click.Choice(["tf32", "ieee"]), help="How float32 is judged.")
 @click.option("--resume", is_flag=True, help="Go on where the last hunt in the folder ended.")
+@click.option(
+    "--database", envvar="FUZZ_DATABASE", help="redis://HOST:PORT/DB or a folder: share cases with other hunts."
+)
 @click.option("--ledger", type=click.Path(path_type=Path), help="Known bugs that do not count, as TOML.")
 @click.option("-x", "--exit-first", is_flag=True, help="Stop after the first failure.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
@@ -90,6 +93,7 @@ def run(
     dtype: tuple[Dtype, ...],
     precision: Precision | None,
     resume: bool,
+    database: str | None,
     ledger: Path | None,
     exit_first: bool,
     engine: str,
@@ -108,6 +112,7 @@ def run(
         precisions=(precision,) if precision else None,
         corpus=(_CORPUS,) if _CORPUS.is_dir() else (),
         resume=resume,
+        database=database,
         ledger=read_ledger(ledger) if ledger else (),
         exit_first=exit_first,
     )

@@ -74,6 +74,7 @@ ORDER = [
     "campaign.crew",
     "campaign.job",
     "campaign.status",
+    "campaign.examples",
     "campaign.desk",
     "campaign.engine",
     "campaign.ray_engine",

@@ -24,7 +24,7 @@ from fuzz.verdict import Verdict
 # Error ratios are counted in so many classes from 0 to 1.
 ERROR_CLASSES: Final = 40
 # What trials are for that are not steps of shrinking.
-TRIED: Final = ("hunt", "corpus", "known failure", "waived", "interrupted")
+TRIED: Final = ("hunt", "corpus", "known failure", "waived", "interrupted", "shared")
 _TILES: Final = (16, 32, 64, 128)
 _MOST_POINTS: Final = 512
 

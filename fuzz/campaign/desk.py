@@ -18,6 +18,7 @@ from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import TRIED, Census, census_of, known_features
 from fuzz.campaign.crew import Crewman
+from fuzz.campaign.examples import Examples
 from fuzz.campaign.frontier import Frontier
 from fuzz.campaign.hunter import Trial
 from fuzz.campaign.investigation import Finding, Investigation
@@ -74,13 +75,16 @@ class Desk:
 
         Raises:
             OSError: It cannot be written.
-            UsageError: Another hunt is writing there.
+            UsageError: Another hunt is writing there, or there can be no shared database where the plan says.
         """
         self.device, self.versions = device, versions
+        self.examples = Examples(self.plan.out, self.plan.database, self.notify)
         self.store = Store(self.plan.out)
         if self.plan.resume:
             self._earlier, self.census = census_of(self.plan.out), census_of(self.plan.out)
             self.bugs.restore(self.store.kept_failures(), self.census.hits)
+        for case in (*(self.examples.own("reaching") if self.plan.resume else ()), *self.examples.others("reaching")):
+            self._frontier.add(case, ())
         self.census.target, self.census.device = self.plan.target, device
         self.census.hunts += 1
         self.started = time.monotonic()
@@ -262,6 +266,7 @@ class Desk:
         self.census.add(case, verdict, had)
         if new and verdict.status == "pass":
             self._frontier.add(case, new)
+            self.examples.keep("reaching", case)
 
     def _settle(self, case: Case) -> None:
         with self._lock:
@@ -297,6 +302,7 @@ class Desk:
                 failure = self.bugs.add(finding, found_at, self.store, self.plan.target, waived=waived)
                 if failure is not None:
                     self._record("failure", failure=failure)
+                    self.examples.keep("failing", finding.case)
             if failure is not None:
                 self.notify(f"failure {failure.id}: {failure.message}")
                 if self.plan.exit_first and not waived:

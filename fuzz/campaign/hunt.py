@@ -202,6 +202,8 @@ class Hunt:
             yield Attempt(case=case, purpose="interrupted")
         for path, case in self.desk.store.known_cases():
             yield Attempt(case=case, purpose="known failure", failure=path.parent.name)
+        for case in self.desk.examples.others("failing"):
+            yield Attempt(case=case, purpose="shared")
         corpus = [case for folder in self.plan.corpus for _, case in read_cases(sorted(folder.glob("*.json")))]
         # From the smallest on, so that a slow kernel is known as one before a large case would take all the time.
         for case in sorted(corpus, key=lambda case: case.multiplications):

@@ -21,6 +21,7 @@ class Plan:
         corpus: Folders whose cases are replayed first.
         dtypes: Which dtypes to try; what the target promises if None.
         precisions: Likewise.
+        database: Where a database of cases is that other hunts share; None without one.
         ledger: Bugs that are known and do not count.
         sources: By path, texts that stand in for files, where the target is hunted with a change.
     """
@@ -38,4 +39,5 @@ class Plan:
     resume: bool = False
     exit_first: bool = False
     ledger: tuple[Waiver, ...] = ()
+    database: str | None = None
     sources: Mapping[str, str] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from fuzz.coverage import LineCoverage
 from fuzz.layout import CaseError
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg
 from fuzz.report.source_coverage import count_words, covered_files
+from fuzz.report.summary import found_words, verdict_words
 from fuzz.report.wrong_elements import caption, wrong_svg
 
 _TEMPLATES: Final = jinja2.Environment(
@@ -65,36 +66,38 @@ def page(folder: Path, summary: Mapping[str, Any]) -> str:
         features=sorted(summary["features"].items(), key=lambda item: (-item[1], item[0])),
         files=covered_files(msgspec.convert(summary["mask_coverage"], tuple[LineCoverage, ...])),
         count_words=count_words,
+        found_words=found_words,
+        counts=bool(summary["mended"]) or any(not failure["waived"] for failure in summary["failures"]),
     )
     return text
 
 
 def junit(folder: Path, summary: Mapping[str, Any]) -> str:
     """Return JUnit's XML: the hunt is one test, and each bug is one that failed."""
-    failures = summary["failures"]
+    failures, mended = summary["failures"], summary["mended"]
+    counted = [failure for failure in failures if not failure["waived"]]
     suite = ElementTree.Element(
         "testsuite",
         name=f"fuzz {summary['target']}",
-        tests=str(len(failures) + 1),
-        failures=str(len(failures)),
+        tests=str(1 + len(failures) + len(mended)),
+        failures=str(len(counted) + len(mended)),
         errors="0",
+        skipped=str(len(failures) - len(counted)),
         time=str(summary["seconds"]),
     )
     ElementTree.SubElement(suite, "testcase", classname="fuzz", name=f"{summary['cases']} cases", time="0")
     for failure in failures:
         test = ElementTree.SubElement(suite, "testcase", classname="fuzz", name=_clean(failure["bucket"]), time="0")
+        if failure["waived"]:
+            ElementTree.SubElement(test, "skipped", message=_clean(f"waived: {failure['waived']}"))
+            continue
         told = ElementTree.SubElement(test, "failure", message=_clean(failure["message"]), type="failure")
         told.text = _clean(_report(folder, failure))
+    for case in mended:
+        test = ElementTree.SubElement(suite, "testcase", classname="fuzz", name=_clean(f"waived: {case}"), time="0")
+        ElementTree.SubElement(test, "failure", message="no longer fails: take it out of the ledger", type="failure")
     text: str = ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
     return text + "\n"
-
-
-def verdict_words(summary: Mapping[str, Any]) -> str:
-    """What came of a hunt, in a few words."""
-    count = len(summary["failures"])
-    if count:
-        return f"{count} failure{'s' if count > 1 else ''}"
-    return "no failure" if summary["cases"] else "no case could be run"
 
 
 def _shown(folder: Path, failure: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,16 +10,16 @@ _SOURCE_WIDTH: Final = 70
 
 def summary_text(summary: Mapping[str, Any], folder: str) -> str:
     """Return what a hunt found, the result first."""
-    failures = summary["failures"]
     lines = [_headline(summary), ""]
-    for failure in failures:
+    for failure in summary["failures"]:
         lines += [
             f"  {failure['id']}  {failure['bucket']}",
             f"          {failure['message']}",
-            f"          found after {failure['cases_to_find']} cases, {failure['seconds_to_find']} s",
+            f"          {found_words(failure)}",
             f"          again: python -m fuzz repro {folder}/failures/{failure['id']}",
             "",
         ]
+    lines += [f"  {case} is waived and no longer fails: take it out of the ledger" for case in summary["mended"]]
     features = summary["features"]
     for prefix in ("dtype", "lane", "values"):
         counts = {name.partition(": ")[2]: count for name, count in features.items() if name.startswith(f"{prefix}: ")}
@@ -54,12 +54,29 @@ def _mask_lines(coverage: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _headline(summary: Mapping[str, Any]) -> str:
     ran = f"{summary['cases']} cases in {summary['seconds']:.0f} s, seed {summary['seed']}, {summary['device']}"
-    count = len(summary["failures"])
-    if count:
-        return f"{summary['target']}: {count} failure{'s' if count > 1 else ''} in {ran}"
     if not summary["cases"]:
         return f"{summary['target']}: no case could be run, {summary['declined']} declined"
-    return f"{summary['target']}: no failure in {ran}"
+    return f"{summary['target']}: {verdict_words(summary)} in {ran}"
+
+
+def verdict_words(summary: Mapping[str, Any]) -> str:
+    """What came of a hunt, in a few words."""
+    if not summary["cases"]:
+        return "no case could be run"
+    waived = sum(bool(failure["waived"]) for failure in summary["failures"])
+    count, mended = len(summary["failures"]) - waived, len(summary["mended"])
+    words = [f"{count} failure{'s' if count > 1 else ''}" if count else "no failure"]
+    words += [f"{waived} waived"] if waived else []
+    words += [f"{mended} waived that no longer fail{'s' if mended == 1 else ''}"] if mended else []
+    return ", ".join(words)
+
+
+def found_words(failure: Mapping[str, Any]) -> str:
+    """How soon a bug was found, how often it was hit, and whether it counts."""
+    hits = f", hit {failure['hits']} times" if failure["hits"] > 1 else ""
+    waived = f"; waived: {failure['waived']}" if failure["waived"] else ""
+    merged = f"; kept as {', '.join(failure['earlier_ids'])} before" if failure["earlier_ids"] else ""
+    return f"found after {failure['cases_to_find']} cases, {failure['seconds_to_find']} s{hits}{merged}{waived}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fuzz.campaign.census import Census, SizeCount, census_of, features, known_features
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.sighting import Sighting, write_sighting
+from fuzz.campaign.sighting import Sighting, sighting_files
 from fuzz.campaign.store import Store, failure_id
 from fuzz.case import Case
 from fuzz.cli import main
@@ -59,7 +59,7 @@ def hunted(folder: Path, trials: list[tuple[Case, Verdict]], failures: list[dict
 def failure(bucket: str, message: str) -> dict[str, Any]:
     name = failure_id(bucket)
     case_file = f"failures/{name}/case.json"
-    found = {"cases_to_find": 7, "seconds_to_find": 1.5}
+    found = {"cases_to_find": 7, "seconds_to_find": 1.5, "hits": 1, "waived": "", "earlier_ids": ()}
     return {"id": name, "bucket": bucket, "message": message, "case_file": case_file, **found}
 
 
@@ -86,7 +86,8 @@ def test_a_failure_is_shown_where_it_was_wrong(tmp_path: Path) -> None:
     folder.mkdir()
     wrong = WrongElements(image=1, images=1, wrong=2, height=2, width=3, rows=("..#", "..#"))
     seen = Verdict(status="fail", kind="wrong-value", message=NASTY, where=NASTY, wrong=wrong)
-    write_sighting(folder, Sighting(Case(n=2, h=2, w=3), seen), "one.py")
+    for name, text in sighting_files(Sighting(Case(n=2, h=2, w=3), seen), "one.py").items():
+        (folder / name).write_text(text)
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert page.count('<rect class="wrong"') == 2
     assert "image 1: 2 of 2 × 3 elements wrong" in page

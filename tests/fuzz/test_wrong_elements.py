@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.investigation import Finding
-from fuzz.campaign.sighting import Sighting, read_sighting, write_sighting
+from fuzz.campaign.sighting import Sighting, read_sighting, sighting_files
 from fuzz.campaign.store import Store, read_case
 from fuzz.case import Case
 from fuzz.judge import wrong_elements
@@ -124,7 +124,8 @@ def test_a_kept_case_that_fails_again_is_still_shown_as_first_seen(tmp_path: Pat
 def test_a_sighting_is_read_as_it_was_written(ratio: float, tmp_path: Path) -> None:
     sighting = Sighting(Case(scale=math.inf), msgspec.structs.replace(seen_verdict(), error_ratio=ratio))
     assert read_sighting(tmp_path) is None
-    write_sighting(tmp_path, sighting, "one.py")
+    for name, text in sighting_files(sighting, "one.py").items():
+        (tmp_path / name).write_text(text)
     assert read_sighting(tmp_path) == sighting
     (tmp_path / "seen-verdict.json").write_text('{"status": ')
     assert read_sighting(tmp_path) is None, "a damaged file must not end a hunt"
