@@ -20,7 +20,7 @@ from fuzz.campaign.census import TRIED, Census, census_of, known_features
 from fuzz.campaign.crew import Crewman
 from fuzz.campaign.examples import Examples
 from fuzz.campaign.frontier import Frontier
-from fuzz.campaign.hunter import Trial
+from fuzz.campaign.hunter import Trial, case_key
 from fuzz.campaign.investigation import Finding, Investigation
 from fuzz.campaign.job import Attempt, Job
 from fuzz.campaign.plan import Plan
@@ -33,6 +33,7 @@ from fuzz.verdict import Verdict
 
 # How long the time limit may be overrun to finish shrinking what was found within it.
 _GRACE_SECONDS: Final = 60.0
+_MOST_DRAWN: Final = 1_000_000
 
 
 class HuntOverError(Exception):
@@ -64,6 +65,7 @@ class Desk:
     versions: dict[str, str] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     stopped: threading.Event = field(default_factory=threading.Event)
+    _drawn: set[int] = field(default_factory=set)
     _earlier: Census = field(default_factory=Census)
     _frontier: Frontier = field(default_factory=Frontier)
     _coverage: dict[int, tuple[Crewman, tuple[LineCoverage, ...]]] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Desk:
         self.store = Store(self.plan.out)
         if self.plan.resume:
             self._earlier, self.census = census_of(self.plan.out), census_of(self.plan.out)
+            self._drawn = {case_key(case) for case in self.store.lately_drawn()}
             self.bugs.restore(self.store.kept_failures(), self.census.hits)
         for case in (*(self.examples.own("reaching") if self.plan.resume else ()), *self.examples.others("reaching")):
             self._frontier.add(case, ())
@@ -160,6 +163,9 @@ class Desk:
         with self._lock:
             if trial.purpose in TRIED:
                 self._check_wanted(job)
+            if trial.purpose == "hunt" and not self._is_new(trial.case):
+                return
+            if trial.purpose in TRIED:
                 job.take(trial)
             self._keep(trial)
         self.notify("")
@@ -254,6 +260,14 @@ class Desk:
         over_cases = self.plan.max_cases is not None and self.cases_now >= self.plan.max_cases
         if self.stopped.is_set() or over_cases:
             raise HuntOverError
+
+    def _is_new(self, case: Case) -> bool:
+        """Whether a case was not drawn before: a worker knows its own draws alone, and only as long as it lives."""
+        if len(self._drawn) >= _MOST_DRAWN:
+            self._drawn.clear()
+        before = len(self._drawn)
+        self._drawn.add(case_key(case))
+        return len(self._drawn) > before
 
     def _keep(self, trial: Trial) -> None:
         case, verdict = trial.case, trial.verdict

@@ -16,7 +16,7 @@ from fuzz.campaign.census import Census
 from fuzz.campaign.crew import Crewman, LostHunterError, NoRoomError
 from fuzz.campaign.desk import Desk, HuntOverError
 from fuzz.campaign.engine import Engine, LocalEngine
-from fuzz.campaign.isolation import InfrastructureError
+from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.campaign.job import Attempt, Draw, Job
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.plan import Plan
@@ -160,19 +160,20 @@ class Hunt:
         jobs, lost = self._jobs(rank), 0
         while True:
             self.desk.check_over()
+            job, before = None, 0
             try:
                 crewman = self._hire(rank)
-            except NoRoomError as error:
-                self._wait_for_room(rank, error)
-                continue
-            job = self._orphans.popleft() if self._orphans else next(jobs)
-            before = len(job.delivered)
-            try:
+                job = self._orphans.popleft() if self._orphans else next(jobs)
+                before = len(job.delivered)
                 self._do(job, rank, crewman)
                 lost = 0
+            except NoRoomError as error:
+                self._wait_for_room(rank, error)
             except LostHunterError as error:
-                self._orphans.append(job)
-                lost = 1 if len(job.delivered) > before else lost + 1
+                lost += 1
+                if job is not None:
+                    lost = 1 if len(job.delivered) > before else lost
+                    self._orphans.append(job)
                 self._lose(rank, error, lost)
 
     def _do(self, job: Job, rank: int, crewman: Crewman) -> None:
@@ -212,7 +213,13 @@ class Hunt:
     def _hire(self, rank: int) -> Crewman:
         """Return the worker of this number; hire one if there is none."""
         if rank not in self._crew:
-            self._crew[rank] = self._engine.hire(rank)
+            try:
+                self._crew[rank] = self._engine.hire(rank)
+            except (UsageError, InfrastructureError) as error:
+                if not self.desk.device:
+                    raise
+                # The target was loaded before: something else went wrong, and may not do so again.
+                raise LostHunterError(str(error)) from None
         return self._crew[rank]
 
     def _wait_for_room(self, rank: int, error: NoRoomError) -> None:

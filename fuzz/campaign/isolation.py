@@ -29,6 +29,7 @@ from fuzz.verdict import Lane, Verdict, failure
 # Importing torch and triton takes seconds on a cold disk; a machine where it takes minutes is out of order.
 _START_SECONDS: Final = 300.0
 _LOG_BYTES: Final = 4000
+_RELOADS: Final = 3
 
 
 class UsageError(Exception):
@@ -190,7 +191,16 @@ class IsolatedTarget:
         self.restarts += 1
         process, self._spare = self._spare or self._start(), None
         self._process = process
-        self._load(process)
+        for attempt in range(_RELOADS):
+            try:
+                self._load(self._process)
+                break
+            except (UsageError, InfrastructureError) as error:
+                # It was loaded before: the process was killed, or is out of memory.
+                self._process.end()
+                if attempt == _RELOADS - 1:
+                    raise InfrastructureError(f"the target was loaded before, and now it is not: {error}") from None
+                self._process = self._start()
         # A target that was lost once is likely to be lost again: the next process starts while this one works.
         self._spare = self._start()
         return status

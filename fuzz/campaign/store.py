@@ -28,6 +28,7 @@ from fuzz.verdict import Verdict
 
 # What a killed hunt was at is looked for among the records of the last while.
 _LATELY_BYTES: Final = 2**20
+_DRAWN_BYTES: Final = 2**25
 # Its line ends are outside of strings: those have none that is not escaped.
 _NUMBERS: Final = re.compile(r"\[\n((?:\s*[-+.\deE]+,?\n\s*)+)\]")
 _SCRIPT: Final = '''\
@@ -193,10 +194,19 @@ class Store:
 
     def interrupted_cases(self) -> list[Case]:
         """Return the cases that workers were at when the last hunt was killed, without those whose trial was kept."""
-        path = self.folder / "records.jsonl"
-        lately = [trial_of(record) for record in read_records(path, max(0, path.stat().st_size - _LATELY_BYTES))]
-        kept = {trial[0] for trial in lately if trial is not None}
+        kept = {case for case, _ in self._lately(_LATELY_BYTES)}
         return [case for case in journaled_cases(self.folder / "trying") if case not in kept]
+
+    def lately_drawn(self) -> set[Case]:
+        """Return the cases that were drawn last, by earlier hunts: as many as can be told within seconds."""
+        return {case for case, purpose in self._lately(_DRAWN_BYTES) if purpose == "hunt"}
+
+    def _lately(self, size: int) -> Iterator[tuple[Case, str]]:
+        path = self.folder / "records.jsonl"
+        for record in read_records(path, max(0, path.stat().st_size - size)):
+            trial = trial_of(record)
+            if trial is not None:
+                yield trial[0], str(record.get("purpose"))
 
     def forget_journals(self) -> None:
         """Remove what says which cases workers were at: the hunt ended in good order."""

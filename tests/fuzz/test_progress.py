@@ -120,9 +120,9 @@ def test_without_a_terminal_there_are_plain_lines_now_and_then() -> None:
 def test_a_hunt_says_what_it_is_at(tmp_path: Path) -> None:
     hunt = Hunt(Plan(target="one.py", out=tmp_path, seed=1, seconds=60.0))
     assert hunt.status().features_met == 0
-    hunt.census.add(Case(values="gaussian"), Verdict(status="pass", lane="interval", error_ratio=0.5))
-    hunt.census.add(Case(), Verdict(status="declined", kind="declined", message="no"))
-    hunt.census.features["a feature of a later version"] += 1
+    hunt.census.add(Case(values="gaussian"), Verdict(status="pass", lane="interval", error_ratio=0.5), [])
+    hunt.census.add(Case(), Verdict(status="declined", kind="declined", message="no"), [])
+    hunt.census.features["a feature of a later version"] = 1
     status = hunt.status()
     assert (status.cases, status.declined, status.seconds) == (1, 1, 60.0)
     assert status.worst_error_ratio == {"float32": 0.5}
