@@ -153,18 +153,18 @@ def test_the_records_alone_say_the_same(killed: tuple[Killed, dict[str, Any]]) -
 def test_a_worker_that_is_killed_accuses_nobody(tmp_path: Path) -> None:
     target = ROOT / "tests" / "candidates" / "eager_function.py"
     hunt = Killed(target, tmp_path / "out")
-    process = hunt.start("--time", "12s")
+    process = hunt.start("--time", "20s")
     while process.poll() is None and not hunt.told:
         time.sleep(0.05)
     chance, kills = random.Random(5), 0
     while process.poll() is None:
-        time.sleep(chance.uniform(0.2, 0.6))
+        time.sleep(chance.uniform(1.0, 3.0))
         below = children(process.pid)
-        if below and kills < KILLS:
+        if below and process.poll() is None:
             os.kill(chance.choice(below), signal.SIGKILL)
             kills += 1
     assert process.returncode == 0, f"a sound kernel was accused: {hunt.told[-3:]}"
-    assert kills > 5
+    assert kills > 3
 
 
 def test_what_a_machine_went_down_with_is_tried_first(tmp_path: Path) -> None:
