@@ -141,6 +141,7 @@ class Hunt:
                 thread.join(1.0)
         if self._error is not None:
             raise self._error
+        self._look_into_orphans()
         self.desk.store.forget_journals()
         self.desk.summarise(exit_status=self.desk.exit_status)
 
@@ -185,6 +186,16 @@ class Hunt:
         if job.failing is not None:
             self._doing[rank] = "looks into a failure"
         self.desk.look_into(job, crewman)
+
+    def _look_into_orphans(self) -> None:
+        """Look into what failed on workers that were lost when the hunt was about to end."""
+        for job in [job for job in self._orphans if job.failing is not None]:
+            for attempt in range(1, _MOST_LOST + 1):
+                try:
+                    self._do(job, 0, self._hire(0))
+                    break
+                except (LostHunterError, NoRoomError) as error:
+                    self._lose(0, LostHunterError(str(error)), attempt)
 
     def _jobs(self, rank: int) -> Iterator[Job]:
         """The first worker replays what is known before anything else; then all of them draw."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import plant
 
 from fuzz.campaign.census import TRIED, census_of
 from fuzz.campaign.store import read_records
@@ -37,6 +36,17 @@ def conv_scale_min(x, weight, bias, scale):
     if x.shape[1] == 7:
         raise ValueError("seven")
     return out
+"""
+
+SLOW = """
+import time
+
+import torch
+
+
+def conv_scale_min(x, weight, bias, scale):
+    time.sleep(1.0 if scale < 0 else 0.0)
+    return torch.min((torch.conv2d(x, weight) + bias.view(1, -1, 1, 1)) * scale, dim=1, keepdim=True).values
 """
 
 
@@ -168,18 +178,18 @@ def test_a_worker_that_is_killed_accuses_nobody(tmp_path: Path) -> None:
 
 
 def test_what_a_machine_went_down_with_is_tried_first(tmp_path: Path) -> None:
-    """The hunt is killed while a case hangs: the next one begins with that case."""
-    hunt = Killed(plant("loops", tmp_path), tmp_path / "out")
+    target = tmp_path / "slow.py"
+    target.write_text(SLOW)
+    hunt = Killed(target, tmp_path / "out")
     process = hunt.start("--time", "10m")
     deadline, stuck = time.monotonic() + 60, ""
     while time.monotonic() < deadline and not stuck:
-        time.sleep(0.5)
-        # The flaw is a loop where the scale is negative.
+        time.sleep(0.2)
         journals = [path.read_text() for path in hunt.out.glob("trying/*.json")]
         stuck = next((text for text in journals if '"scale":-' in text), "")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert stuck, "no case was written down before it was tried"
-    hunt.start("--max-cases", "1", "--resume").wait(timeout=120)
+    hunt.start("--time", "10s", "--resume").wait(timeout=120)
     interrupted = [r["case"] for r in read_records(hunt.out / "records.jsonl") if r.get("purpose") == "interrupted"]
     assert json.loads(stuck) in interrupted
