@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from fuzz.checksum import checksum
 from fuzz.layout import CONTIGUOUS, MAX_ELEMENTS, CaseError, Layout, arguments, check_layout, same, within
 
 FORMAT_VERSION: Final = 2
@@ -235,7 +236,9 @@ def decode_case(text: bytes | str) -> Case:
 
 def write_case_file(file: CaseFile) -> str:
     """Return the text of a `case.json`."""
-    document = {"version": FORMAT_VERSION, "target": file.target, "note": file.note, "case": _plain(file.case)}
+    case = _plain(file.case)
+    document = {"version": FORMAT_VERSION, "target": file.target, "note": file.note, "case": case}
+    document["checksum"] = checksum(case)
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
@@ -248,13 +251,17 @@ def read_case_file(text: bytes | str) -> CaseFile:
         raise CaseError(
             f"version={document['version']!r} is not one that this program reads (it reads {FORMAT_VERSION})"
         )
-    unknown = sorted(document.keys() - {"version", "target", "note", "case"})
+    unknown = sorted(document.keys() - {"version", "target", "note", "case", "checksum"})
     if unknown:
         raise CaseError(f"a case file has no field named {unknown[0]!r}")
     target, note = document.get("target", "fused"), document.get("note", "")
     if not isinstance(target, str) or not isinstance(note, str):
         raise CaseError('"target" and "note" must be strings')
-    return CaseFile(case=case_of(document["case"]), target=target, note=note)
+    case = case_of(document["case"])
+    # A case that somebody has written by hand has none.
+    if document.get("checksum") not in (None, checksum(document["case"])):
+        raise CaseError('"case" is not what "checksum" was made from: without that field the case counts as it stands')
+    return CaseFile(case=case, target=target, note=note)
 
 
 def _parse(text: bytes | str) -> Any:

@@ -41,9 +41,6 @@ class Bugs:
         if finding is None or name in self.failures or any(known.covers(finding.bucket) for known in self.buckets):
             self.duplicates += 1
             return ""
-        for known in [known for known in self.buckets if finding.bucket.covers(known)]:
-            store.drop_failure(failure_id(str(known)))
-            self.failures.pop(failure_id(str(known)), None)
         self.buckets = (*self.buckets, finding.bucket)
         bucket, verdict = str(finding.bucket), finding.verdict
         store.keep_failure(bucket, finding.case, verdict, target, failure_report(name, finding, target, store.folder))
@@ -55,4 +52,8 @@ class Bugs:
             cases_to_find=found_at[0],
             seconds_to_find=round(found_at[1], 1),
         )
+        # Only now: where the new one cannot be written, the old one is still there.
+        for known in [known for known in self.buckets if finding.bucket.covers(known) and known != finding.bucket]:
+            store.drop_failure(failure_id(str(known)))
+            self.failures.pop(failure_id(str(known)), None)
         return f"failure {name}: {verdict.message}"

@@ -102,8 +102,8 @@ class Investigation:
         """Return a finding for a failure that was seen, but not again; None where something else is to blame."""
         bucket = Bucket(verdict.manifestation, (HISTORY,))
         # A target that is known to keep something fails now and then; and a process that was killed from outside, by a
-        # machine short of memory for one, says nothing about the target.
-        if any(known.is_stateful for known in self.known) or verdict.lane == "process":
+        # machine short of memory for one, or kept waiting, says nothing about the target.
+        if any(known.is_stateful for known in self.known) or verdict.kind in ("killed", "timeout"):
             return None
         message = f"seen once, passes in a process of its own: {verdict.message}"
         return Finding(bucket, case, msgspec.structs.replace(verdict, message=message))

@@ -1,11 +1,14 @@
 """What a hunt leaves in its folder, and reading it back.
 
 Every file is complete at every moment: records are appended and flushed line by line, everything else is written beside
-its place and moved there. A torn last line of the records, from a machine that went down, is skipped on reading.
+its place and moved there. A torn last line of the records, from a machine that went down, is skipped on reading, and so
+is one whose checksum says that it is not what was written.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import math
@@ -20,11 +23,14 @@ import msgspec
 
 from fuzz.campaign.isolation import UsageError
 from fuzz.case import Case, CaseFile, case_of, encode_case, read_case_file, write_case_file
+from fuzz.checksum import sealed, unsealed
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
 # Its line ends are outside of strings: those have none that is not escaped.
 _NUMBERS: Final = re.compile(r"\[\n((?:\s*[-+.\deE]+,?\n\s*)+)\]")
+# Errors that are the machine's; any other says that the path cannot be a hunt's folder.
+_NO_FAULT_OF_THE_PATH: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _SCRIPT: Final = '''\
 """Shows one failure again: run it with Python where `fuzz` is installed.
 
@@ -74,27 +80,37 @@ class Store:
         folder: The folder.
 
     Raises:
-        OSError: It cannot be written.
-        UsageError: Another hunt is writing there.
+        OSError: The disk is full, or out of order; the error names the file, here and in all methods.
+        UsageError: There can be no such folder, or another hunt is writing there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "failures").mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder / "lock")
-        self._records = (folder / "records.jsonl").open("ab")
-        if self._records.tell() and not _ends_with_newline(folder / "records.jsonl"):
+        with _named(folder):
+            try:
+                self._open()
+            except OSError as error:
+                if error.errno in _NO_FAULT_OF_THE_PATH:
+                    raise
+                raise UsageError(f"--out {folder}: cannot be written: {error.strerror or error}") from None
+
+    def _open(self) -> None:
+        (self.folder / "failures").mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder / "lock")
+        self._records = (self.folder / "records.jsonl").open("ab")
+        if self._records.tell() and not _ends_with_newline(self.folder / "records.jsonl"):
             self._records.write(b"\n")
 
     def close(self) -> None:
         """Close the records, and let another hunt have the folder."""
-        self._records.close()
-        self._lock.close()
+        with _named(self.folder / "records.jsonl"), self._lock:
+            self._records.close()
 
     def record(self, event: dict[str, Any]) -> None:
         """Append one record and hand it to the operating system."""
-        self._records.write(msgspec.json.encode(event) + b"\n")
-        self._records.flush()
+        with _named(self.folder / "records.jsonl"):
+            self._records.write(msgspec.json.encode(sealed(event)) + b"\n")
+            self._records.flush()
 
     def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
         """Append what one trial found, `at` seconds into the hunt."""
@@ -128,16 +144,25 @@ class Store:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
-        write(self.folder / "summary.json", json_text(summary))
+        write(self.folder / "summary.json", json_text(sealed(summary)))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of the last hunt in this folder; empty if there is none that can be read."""
+    """Return the summary of the last hunt in this folder; empty if there is none.
+
+    Raises:
+        UsageError: It is not what the hunt wrote.
+    """
+    path = folder / "summary.json"
     try:
-        summary = msgspec.json.decode((folder / "summary.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
+        summary = unsealed(msgspec.json.decode(path.read_bytes()))
+    except OSError:
         return {}
-    return summary if isinstance(summary, dict) else {}
+    except msgspec.DecodeError:
+        summary = None
+    if summary is None:
+        raise UsageError(f"{path}: damaged: without this file a resumed hunt counts from 0, and loses nothing else")
+    return summary
 
 
 def read_cases(paths: list[Path]) -> list[tuple[Path, Case]]:
@@ -166,14 +191,14 @@ def read_case(path: Path) -> CaseFile:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of a hunt, without lines that a crash left torn."""
+    """Yield the records of a hunt, without lines that a crash left torn, or that were damaged later."""
     with path.open("rb") as lines:
         for line in lines:
             try:
-                record = msgspec.json.decode(line)
+                record = unsealed(msgspec.json.decode(line))
             except msgspec.DecodeError:
                 continue
-            if isinstance(record, dict):
+            if record is not None:
                 yield record
 
 
@@ -197,10 +222,30 @@ def json_text(value: Any) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Put a file in its place in one step."""
+    """Put a file in its place in one step.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with _named(path):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of the operating system name the file: one that was open already is not named."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _locked(path: Path) -> IO[str]:
