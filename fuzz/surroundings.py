@@ -12,7 +12,7 @@ import gc
 import locale
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ class Surroundings:
 
     def __enter__(self) -> None:
         """Bring back what the target has left."""
-        self._names = [dict(vars(namespace)) for namespace in _NAMESPACES]
+        self._names = [vars(namespace).copy() for namespace in _NAMESPACES]
         self._others = [get() for get, _ in _SETTINGS]
         if self._settings is not None:
             _set(self._others, self._settings)
@@ -65,7 +65,7 @@ def _patches(before: list[dict[str, Any]]) -> tuple[list[_Patch], list[_Patch]]:
     undone: list[_Patch] = []
     for namespace, names in zip(_NAMESPACES, before, strict=True):
         now = vars(namespace)
-        if list(map(id, now.values())) == list(map(id, names.values())):
+        if _alike(now, names):
             continue
         for name in {**names, **now}:
             new, old = now.get(name, _ABSENT), names.get(name, _ABSENT)
@@ -74,6 +74,14 @@ def _patches(before: list[dict[str, Any]]) -> tuple[list[_Patch], list[_Patch]]:
                 made.append((namespace, name, new))
                 undone.append((namespace, name, old))
     return made, undone
+
+
+def _alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    # Objects are compared by identity first; to look at each in Python would take longer than many a call.
+    try:
+        return list(one.values()) == list(other.values())
+    except Exception:  # whatever has been put there cannot be compared
+        return False
 
 
 def _put(patches: list[_Patch]) -> None:
@@ -101,9 +109,9 @@ def _set_autocast(enabled: tuple[bool, bool]) -> None:
     torch.set_autocast_enabled("cuda", enabled[1])
 
 
-def _set_environment(variables: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(variables)
+def _set_environment(variables: dict[bytes, bytes]) -> None:
+    os.environb.clear()
+    os.environb.update(variables)
 
 
 # Each is read by a function and set by another. What the caller of a target decides, gradients for one, is not here.
@@ -115,7 +123,7 @@ _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
     # There is nobody to ask whether subnormal numbers count as 0.
     (lambda: math.ldexp(_SMALLEST, 1) * 0.5 == 0.0, torch.set_flush_denormal),
     (np.geterr, lambda errors: np.seterr(**errors)),
-    (lambda: dict(os.environ), _set_environment),
+    (lambda: dict(os.environb), _set_environment),
     (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
 )

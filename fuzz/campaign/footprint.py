@@ -19,20 +19,20 @@ _LIMITS: Final = (
 )
 
 
-def held(process: int) -> int:
+def bytes_held(process: int) -> int:
     """Return how many bytes would be free if a process ended; 0 if nobody knows."""
     text = _text(_PROC / str(process) / "status")
     return sum(int(size) for size in re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+)", text, re.MULTILINE)) * _KIB
 
 
-def left() -> int:
+def bytes_left() -> int:
     """Return how many bytes the machine, or the container, can still give; a great many if nobody knows."""
     found = re.search(r"^MemAvailable:\s+(\d+)", _text(_PROC / "meminfo"), re.MULTILINE)
     machine = int(found[1]) * _KIB if found else 2**63
     return min(machine, *(_left_in(*map(Path, paths)) for paths in _LIMITS))
 
 
-def offer(process: int) -> None:
+def offer_to_the_kernel(process: int) -> None:
     """Let the kernel end this process before any other, should memory run out; its children inherit that."""
     try:
         (_PROC / str(process) / "oom_score_adj").write_text("1000")

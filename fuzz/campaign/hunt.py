@@ -7,6 +7,7 @@ put into a bucket and kept, and the hunt goes on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -20,7 +21,7 @@ from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import Census, arithmetic_name
 from fuzz.campaign.drawing import draw_cases
 from fuzz.campaign.investigation import Investigation
-from fuzz.campaign.isolation import IsolatedTarget
+from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.pace import Pace
 from fuzz.campaign.plan import Plan
@@ -99,6 +100,10 @@ class Hunt:
                 self._work(first)
             except KeyboardInterrupt:
                 self._summarise(exit_status=130)
+                raise
+            except (InfrastructureError, OSError):
+                with contextlib.suppress(OSError):
+                    self._summarise(exit_status=3)
                 raise
             finally:
                 self._store.close()

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Final
 
-from fuzz.campaign import footprint
+from fuzz.campaign.footprint import bytes_held, bytes_left, offer_to_the_kernel
 from fuzz.campaign.nursery import ForkedChild
 
 _LOG_BYTES: Final = 4000
@@ -49,7 +49,7 @@ class Process:
     def __init__(self, child: subprocess.Popen[bytes] | ForkedChild, connection: Connection, log: IO[bytes]) -> None:
         self.child, self._connection, self._log = child, connection, log
         self._modest, self._look_due = _MODEST_BYTES, 0.0
-        footprint.offer(child.pid)
+        offer_to_the_kernel(child.pid)
         _RUNNING.add(self)
 
     def send(self, message: bytes) -> None:
@@ -86,13 +86,13 @@ class Process:
         self._look_due = time.monotonic() + _LOOK_SECONDS
         if os.fstat(self._log.fileno()).st_size > _LONGEST_LOG:
             os.ftruncate(self._log.fileno(), 0)
-        held = footprint.held(self.child.pid)
-        if held > self._modest and held - self._modest > footprint.left():
-            raise OutgrownError(f"{held / 2**30:.1f} GiB in one process, {footprint.left() / 2**30:.1f} GiB left")
+        held = bytes_held(self.child.pid)
+        if held > self._modest and held - self._modest > bytes_left():
+            raise OutgrownError(f"{held / 2**30:.1f} GiB in one process, {bytes_left() / 2**30:.1f} GiB left")
 
     def settle(self) -> None:
         """Count what the process holds now, with everything loaded, as what it needs."""
-        self._modest = footprint.held(self.child.pid) + _MODEST_BYTES
+        self._modest = bytes_held(self.child.pid) + _MODEST_BYTES
 
     def close(self) -> None:
         """Close the connection, upon which a worker ends by itself."""

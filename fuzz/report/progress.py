@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -43,10 +44,16 @@ class Progress:
     ) -> None:
         """Take the live line away."""
         if self._live:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
 
     def __call__(self, hunt: Hunt, news: str) -> None:
         """Show news at once, and the state of the hunt now and then."""
+        # A terminal that was closed, or a pipe that nobody reads, must not end the hunt.
+        with suppress(OSError):
+            self._show(hunt, news)
+
+    def _show(self, hunt: Hunt, news: str) -> None:
         now = time.monotonic()
         if news:
             self._console.print(Text(f"{_clock(hunt.elapsed)}  {news}"))

@@ -10,7 +10,7 @@ import pytest
 from fuzz.campaign.buckets import HISTORY, Bucket
 from fuzz.campaign.investigation import Finding, Investigation, Run
 from fuzz.case import Case, Sprinkle
-from fuzz.verdict import Kind, Verdict, failure
+from fuzz.verdict import Verdict, failure
 
 WRONG = failure("wrong-value", "exact", "wrong")
 PASS = Verdict(status="pass")
@@ -78,9 +78,9 @@ def test_what_a_known_state_explains_is_not_kept_again(facets: tuple[str, ...]) 
     assert investigate(lambda case: False, known=(Bucket("wrong result", facets),)) is None
 
 
-@pytest.mark.parametrize("kind", ["killed", "timeout"])
-def test_a_process_that_others_may_have_killed_or_stopped_accuses_nobody(kind: Kind) -> None:
-    assert investigate(lambda case: False, verdict=failure(kind, "process", "")) is None
+def test_a_process_that_others_may_have_killed_accuses_nobody() -> None:
+    lost = failure("killed", "process", "killed by SIGKILL")
+    assert investigate(lambda case: False, verdict=lost) is None
 
 
 def test_a_process_that_ended_by_itself_is_kept_though_nobody_can_show_it_again() -> None:
