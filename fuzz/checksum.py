@@ -20,9 +20,13 @@ def sealed(fields: dict[str, Any]) -> dict[str, Any]:
     return {**fields, _FIELD: checksum(fields)}
 
 
-def unsealed(value: Any) -> dict[str, Any] | None:
-    """Return an object without its checksum; None where it is no object or was changed since it got one."""
+def unsealed(text: bytes) -> dict[str, Any] | None:
+    """Return the object that this JSON holds, without its checksum; None where that is not what it was made from."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
     if not isinstance(value, dict):
         return None
     fields = {name: field for name, field in value.items() if name != _FIELD}
-    return fields if value.get(_FIELD) in (None, checksum(fields)) else None
+    return fields if value.get(_FIELD) == checksum(fields) else None

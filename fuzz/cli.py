@@ -65,6 +65,8 @@ def _run(arguments: list[str] | None) -> int:
         if error.filename is None:
             _give_up_stdout()
         return _complain(f"{error.filename or 'standard output'}: {error.strerror or error}", 3)
+    except SystemExit:  # click's answer to a pipe that nobody reads
+        return _complain("standard output: nobody reads it", 3)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; what was found is kept", 130)
 

@@ -168,7 +168,7 @@ def _function_target(name: str, function: Callable[..., Any], module: ModuleType
 
         def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
             if bias is None and not abilities.optional_bias:
-                bias = torch.zeros(case.c_out, dtype=x.dtype, device=x.device)
+                bias = x.new_zeros(case.c_out)
             return function(x, weight, bias, case.scale, **options)
 
         return call

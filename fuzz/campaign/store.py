@@ -96,10 +96,12 @@ class Store:
 
     def _open(self) -> None:
         (self.folder / "failures").mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self.folder / "lock")
-        self._records = (self.folder / "records.jsonl").open("ab")
-        if self._records.tell() and not _ends_with_newline(self.folder / "records.jsonl"):
-            self._records.write(b"\n")
+        with contextlib.ExitStack() as stack:
+            self._lock = stack.enter_context(_locked(self.folder / "lock"))
+            self._records = stack.enter_context((self.folder / "records.jsonl").open("ab"))
+            if self._records.tell() and not _ends_with_newline(self.folder / "records.jsonl"):
+                self._records.write(b"\n")
+            stack.pop_all()
 
     def close(self) -> None:
         """Close the records, and let another hunt have the folder."""
@@ -155,11 +157,9 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / "summary.json"
     try:
-        summary = unsealed(msgspec.json.decode(path.read_bytes()))
+        summary = unsealed(path.read_bytes())
     except OSError:
         return {}
-    except msgspec.DecodeError:
-        summary = None
     if summary is None:
         raise UsageError(f"{path}: damaged: without this file a resumed hunt counts from 0, and loses nothing else")
     return summary
@@ -194,10 +194,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a hunt, without lines that a crash left torn, or that were damaged later."""
     with path.open("rb") as lines:
         for line in lines:
-            try:
-                record = unsealed(msgspec.json.decode(line))
-            except msgspec.DecodeError:
-                continue
+            record = unsealed(line)
             if record is not None:
                 yield record
 
@@ -260,9 +257,12 @@ def _locked(path: Path) -> IO[str]:
         raise UsageError(
             f"--out {path.parent}: another hunt, process {holder}, is writing there: take another folder, or let it end"
         ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        stack.pop_all()
     return file
 
 

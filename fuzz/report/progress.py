@@ -19,6 +19,12 @@ _PLAIN_SECONDS: Final = 15.0
 _LIVE_SECONDS: Final = 0.2
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Be silent from now on; rich would end the process."""
+        self.quiet = True
+
+
 class Progress:
     """Shows a hunt on stderr.
 
@@ -27,7 +33,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = console or _Console(stderr=True, highlight=False, soft_wrap=True)
         self._live = (
             Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         )

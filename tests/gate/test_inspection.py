@@ -117,7 +117,9 @@ def test_a_sound_target_is_not_accused(device: torch.device) -> None:
 )
 def test_a_cheat_is_told(cheat: Callable[[], Function], words: str, device: torch.device) -> None:
     found = inspected(cheat(), device).complaints()
-    assert any(re.search(words, line) for line in found), f"{cheat.__name__} is fast for nothing, and nobody says so: {found}"
+    assert any(re.search(words, line) for line in found), (
+        f"{cheat.__name__} is fast for nothing, and nobody says so: {found}"
+    )
 
 
 @pytest.mark.gpu
