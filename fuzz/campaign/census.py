@@ -14,6 +14,8 @@ from fuzz.facets import FACETS
 from fuzz.layout import CONTIGUOUS
 from fuzz.verdict import Verdict
 
+# A target may name sizes or addresses where it declines; the summary must not grow with each case.
+_MOST_REASONS: Final = 50
 _TILES: Final = (16, 32, 64, 128)
 
 
@@ -38,7 +40,8 @@ class Census:
     def add(self, case: Case, verdict: Verdict) -> None:
         """Count one trial."""
         if verdict.status == "declined":
-            self.declined[verdict.message] += 1
+            told = verdict.message in self.declined or len(self.declined) < _MOST_REASONS
+            self.declined[verdict.message if told else "for other reasons"] += 1
             return
         self.cases += 1
         self.features.update(features(case, verdict))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,16 +12,11 @@ from drills import one_line, target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fuzz.campaign.isolation import IsolatedTarget, UsageError, worker_environment
-from fuzz.campaign.nursery import Nursery
+from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.store import read_case, read_records, read_summary, trial_of
 from fuzz.cli import main
-from fuzz.interpreter import is_interpreting
 from fuzz.layout import CaseError
 
-pytestmark = pytest.mark.skipif(
-    not is_interpreting(), reason="forks the interpreter: a machine without a GPU runs it, since CUDA survives no fork"
-)
 few = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -29,15 +24,13 @@ many = settings(few, max_examples=150)
 
 
 @pytest.fixture(scope="module")
-def hunted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a finished hunt that has found something; processes for it start in milliseconds."""
+def hunted(tmp_path_factory: pytest.TempPathFactory, forking: None) -> Path:
+    """The folder of a finished hunt that has found something."""
     folder = tmp_path_factory.mktemp("hunt")
     flawed = target(folder, "if bias.any(): return (torch.conv2d(x, weight) * scale).amin(1, keepdim=True)")
-    with Nursery(worker_environment()) as nursery, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(IsolatedTarget, "_child", lambda self, connection, log: nursery.fork(connection, log.fileno()))
-        words = ["--target", str(flawed), "--max-cases", "40", "--workers", "1", "--seed", "1"]
-        assert main(["run", *words, "--out", str(folder / "out")]) == 1
-        yield folder / "out"
+    words = ["--target", str(flawed), "--max-cases", "40", "--workers", "1", "--seed", "1"]
+    assert main(["run", *words, "--out", str(folder / "out")]) == 1
+    return folder / "out"
 
 
 @st.composite
@@ -126,7 +119,7 @@ def test_a_summary_that_can_be_read_is_the_one_that_was_written(
         read = read_summary(copy)
     except UsageError:
         return
-    assert read in ({}, read_summary(hunted))
+    assert read == read_summary(hunted)
 
 
 def test_a_case_that_was_changed_on_purpose_is_read_without_its_checksum(hunted: Path, tmp_path: Path) -> None:
@@ -177,9 +170,8 @@ def test_a_damaged_hunt_goes_on_or_is_refused_and_loses_no_failure(
     hunted: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    quick: None,
 ) -> None:
-    monkeypatch.setattr("fuzz.report.page.write_report", lambda folder: folder)  # drilled above
     copy = damaged(hunted, tmp_path, name, damage)
     words = ["--target", str(hunted.parent / "target.py"), "--max-cases", "1", "--workers", "1"]
     assert_answered(main(["run", "--resume", *words, "--out", str(copy)]), capsys.readouterr().err, 1)

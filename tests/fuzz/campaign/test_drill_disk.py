@@ -69,7 +69,7 @@ def test_a_full_disk_ends_a_hunt_that_goes_on_when_there_is_room(tmp_path: Path,
 
 
 def test_a_full_disk_from_the_beginning_is_one_line(
-    tmp_path: Path, mount: Mount, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, mount: Mount, capsys: pytest.CaptureFixture[str], quick: None
 ) -> None:
     disk = tmp_path / "disk"
     mount(disk, "size=64k")
@@ -94,7 +94,7 @@ def test_a_folder_for_temporary_files_that_is_full_is_no_matter(tmp_path: Path, 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/out", "/dev/null/out", "x" * 300, "read-only/out"])
 def test_a_folder_that_cannot_be_is_a_mistake_in_the_call(
-    place: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    place: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str], quick: None
 ) -> None:
     (tmp_path / "file").touch()
     if place.startswith("read-only"):

@@ -43,7 +43,7 @@ def test_the_first_request_does_not_wait_for_a_case_that_hangs(tmp_path: Path) -
 def test_a_request_ends_the_shrinking_and_the_failure_can_be_looked_into_again(tmp_path: Path) -> None:
     # Every step of shrinking takes a while, and there are many.
     slow, out = (
-        target(tmp_path, "time.sleep(0.3)\nscale = scale + 1 if bias.any() else scale", first="import time"),
+        target(tmp_path, "time.sleep(0.1)\nscale = scale + 1 if bias.any() else scale", first="import time"),
         tmp_path / "out",
     )
     hunt = start("run", "--target", slow, "--time", "10m", "--workers", "1", "--seed", "1", "--out", out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import drills
@@ -12,15 +11,10 @@ import pytest
 from drills import assert_whole, target, trials
 
 from fuzz.campaign import process
-from fuzz.campaign.isolation import IsolatedTarget, UsageError, worker_environment
+from fuzz.campaign.isolation import IsolatedTarget, UsageError
 from fuzz.campaign.nursery import Nursery
 from fuzz.case import Case, Sprinkle
 from fuzz.cli import main
-from fuzz.interpreter import is_interpreting
-
-pytestmark = pytest.mark.skipif(
-    not is_interpreting(), reason="forks the interpreter: a machine without a GPU runs it, since CUDA survives no fork"
-)
 
 CASES = [
     Case(),
@@ -95,18 +89,6 @@ FAULTS = {
     "asks for more memory than there is": ("torch.ones(2**46)", "declined", "out of memory"),
 }
 KILLED = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery(worker_environment()) as started:
-        yield started
-
-
-@pytest.fixture
-def quick(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hunts whose workers start in milliseconds, so that they can be lost by the dozen."""
-    monkeypatch.setattr(IsolatedTarget, "_child", lambda self, connection, log: nursery.fork(connection, log.fileno()))
 
 
 def hunt(path: Path, *options: str) -> int:
@@ -214,6 +196,13 @@ def test_what_always_kills_is_shrunk_and_kept(quick: None, tmp_path: Path) -> No
     failure = assert_whole(tmp_path / "out", 1)["failures"][0]
     assert (failure["bucket"], failure["message"]) == ("crash that depends on bias", "exited with status 3")
     assert main(["repro", str(tmp_path / "out" / "failures" / failure["id"])]) == 1
+
+
+def test_what_a_target_says_when_it_declines_is_bounded(quick: None, tmp_path: Path) -> None:
+    declines = target(tmp_path, "if bias.any(): raise NotImplementedError(f'{CALLS} ' + 'x' * 10**6)")
+    assert hunt(declines, "--max-cases", "60") == 0
+    assert (tmp_path / "out" / "summary.json").stat().st_size < 10**6
+    assert (tmp_path / "out" / "records.jsonl").stat().st_size < 10**6
 
 
 def test_being_killed_from_outside_accuses_nobody(quick: None, tmp_path: Path) -> None:

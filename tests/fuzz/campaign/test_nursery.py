@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 DIES = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery(worker_environment()) as started:
-        yield started
 
 
 def test_a_forked_process_gives_the_same_verdicts(nursery: Nursery) -> None:
