@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,6 @@ class Running:
 
     process: subprocess.Popen[str]
     variable: str
-    _ended_after: float = field(default=0.0)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
@@ -113,7 +112,7 @@ def run(
     return start(*arguments, environment=environment).finish(seconds)
 
 
-def wait_for(condition: Any, seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():
