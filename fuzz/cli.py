@@ -5,10 +5,13 @@ Exit status: 0 clean, 1 a failure was found, 2 usage, 3 infrastructure, 130 inte
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +22,7 @@ from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageError
 from fuzz.campaign.ledger import read_ledger
 from fuzz.campaign.plan import Plan
+from fuzz.campaign.process import end_all
 from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
 from fuzz.campaign.store import read_case, read_summary, write
@@ -29,6 +33,7 @@ from fuzz.report.progress import Progress
 from fuzz.report.summary import summary_text
 from fuzz.report.text import verdict_text
 
+_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DEFAULT_SECONDS: Final = 60.0
 _REPRO_SECONDS: Final = 120.0
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -43,9 +48,15 @@ _device_option: Final = click.option(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    with _interruptible():
+        return _run(arguments)
+
+
+def _run(arguments: list[str] | None) -> int:
     try:
-        return int(command.main(arguments, prog_name="python -m fuzz", standalone_mode=False) or 0)
+        status = int(command.main(arguments, prog_name="python -m fuzz", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return status
     except click.ClickException as error:
         return _complain(error.format_message(), 2)
     except (UsageError, CaseError) as error:
@@ -53,7 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
     except InfrastructureError as error:
         return _complain(str(error), 3)
     except OSError as error:
-        return _complain(f"{error.filename or 'i/o'}: {error.strerror or error}", 3)
+        if error.filename is None:
+            _give_up_stdout()
+        return _complain(f"{error.filename or 'standard output'}: {error.strerror or error}", 3)
+    except SystemExit:  # click's answer to a pipe that nobody reads
+        return _complain("standard output: nobody reads it", 3)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted; what was found is kept", 130)
 
@@ -300,12 +315,44 @@ def _replay_sanitized(case: Case, target: str, tool: str) -> int:
 
 
 def _complain(message: str, status: int) -> int:
-    print(f"fuzz: {' '.join(message.split())}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(f"fuzz: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return status
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let every signal that asks for an end raise `KeyboardInterrupt`, and a second one end the process at once.
+
+    What is ignored stays ignored: a shell has its background jobs ignore Ctrl-C, and `nohup` the end of the terminal.
+    """
+    before = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
+    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in handled:
+            signal.signal(each, _end_at_once)
+        raise KeyboardInterrupt
+
+    for number in handled:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in handled:
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, before[number])
+
+
+def _end_at_once(number: int, frame: object) -> None:
+    end_all()
+    os._exit(130)
+
+
+def _give_up_stdout() -> None:
+    """Let Python not try, and complain, once more when it ends: nobody takes what is printed."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _seconds(text: str) -> float:

@@ -111,7 +111,7 @@ class Session:
             # A candidate may warn; warnings are no part of the operation.
             warnings.simplefilter("ignore")
             try:
-                with nullcontext() if self.bare else guard, watch, _without_compilation():
+                with nullcontext() if self.bare else guard, watch, _without_compilation(), self.target.surroundings:
                     output = bound(*tensors_of(operands))
                 if self.device.type == "cuda":
                     torch.cuda.synchronize()

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol
@@ -21,6 +21,7 @@ import torch
 from fuzz.abilities import BUILT_IN, Abilities
 from fuzz.case import Case
 from fuzz.interpreter import is_interpreting
+from fuzz.surroundings import Surroundings
 
 _DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
 _PAIRS: Final = ("stride", "padding", "dilation")
@@ -48,11 +49,13 @@ class Target:
         abilities: What it can be asked.
         bind: Gives a function of x, weight and bias that calls the target as the case asks; called again, it calls the
             same function or the same module, whose parameters are then overwritten in place.
+        surroundings: What the target has changed in the process; calls are made inside.
     """
 
     name: str
     abilities: Abilities
     bind: Callable[[Case], Call]
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
 
 def load_target(name: str) -> Target:
@@ -67,12 +70,14 @@ def load_target(name: str) -> Target:
     if name in BUILT_IN:
         return _load_built_in(name)
     place, attribute = _split(name)
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place, name)
+    surroundings = Surroundings()
+    with surroundings:
+        module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place, name)
     found = _attribute(module, attribute, name)
     if inspect.isclass(found) and issubclass(found, torch.nn.Module):
-        return _module_target(name, found)
+        return replace(_module_target(name, found), surroundings=surroundings)
     if callable(found) and not inspect.isclass(found):
-        return _function_target(name, found, module, built_in=False)
+        return replace(_function_target(name, found, module, built_in=False), surroundings=surroundings)
     raise TargetError(f"target {name}: {attribute or found} is neither a torch.nn.Module class nor a function")
 
 
@@ -163,7 +168,7 @@ def _function_target(name: str, function: Callable[..., Any], module: ModuleType
 
         def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
             if bias is None and not abilities.optional_bias:
-                bias = torch.zeros(case.c_out, dtype=x.dtype, device=x.device)
+                bias = x.new_zeros(case.c_out)
             return function(x, weight, bias, case.scale, **options)
 
         return call

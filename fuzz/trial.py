@@ -24,6 +24,7 @@ from fuzz.tensors import TORCH_DTYPE, Numbers, Poison, full_tensors, numbers_of,
 from fuzz.verdict import Lane, Verdict, failure
 
 _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
+_LONGEST_WORDS: Final = 400
 # Long enough for a kernel on the wrong stream to run before the numbers that it needs are there: about a millisecond.
 _DELAY_CYCLES: Final = 2_000_000
 
@@ -59,8 +60,10 @@ def run_trial(
         trial = _Trial(target, case, device, bare=bare, blind=blind)
         try:
             verdict = trial.run()
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (RuntimeError, MemoryError) as error:
             # What the target raises never comes here: this is memory for its tensors.
+            if not _is_out_of_memory(error):
+                raise
             return Verdict(status="declined", kind="declined", lane="errors", message=f"out of memory: {error}")
     if coverage is not None:
         coverage.extend(merge(*(session.coverage for session in trial.sessions)))
@@ -246,15 +249,15 @@ def _sizes(case: Case) -> tuple[object, ...]:
 
 def _why_declined(error: BaseException, target: Target, case: Case, device: torch.device) -> str:
     """Say why an exception is no fault of the target; empty where it is one."""
-    text = f"{type(error).__name__}: {error}"
+    words = _words(error)
     if isinstance(error, NotImplementedError):
-        return f"the target declines: {error}"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"the target declines: {words}"
+    if _is_out_of_memory(error):
         return "out of memory"
-    if is_interpreting() and "not supported in interpreter mode" in text:
-        return f"Triton's interpreter cannot run it: {error}"
+    if is_interpreting() and "not supported in interpreter mode" in words:
+        return f"Triton's interpreter cannot run it: {words}"
     if device.type == "cpu" and _asks_for_cuda(error):
-        return f"the target runs on a GPU only: {error}"
+        return f"the target runs on a GPU only: {words}"
     if target.abilities.kind == "module" and case.kh != case.kw:
         return f"the module takes no pair for kernel_size: {_describe(error)}"
     return ""
@@ -263,7 +266,7 @@ def _why_declined(error: BaseException, target: Target, case: Case, device: torc
 def _asks_for_cuda(error: BaseException) -> bool:
     """Whether the target refused CPU tensors or asked for a driver: its line, or its message, says so."""
     frames = traceback.extract_tb(error.__traceback__)
-    words = f"{error} {frames[-1].line if frames else ''}".lower()
+    words = f"{_words(error)} {frames[-1].line if frames else ''}".lower()
     return any(word in words for word in ("cuda", "nvidia driver", "active drivers"))
 
 
@@ -292,5 +295,19 @@ def _check_form(output: Any, case: Case, device: torch.device) -> Verdict | None
     return None
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was asked for that there is not; PyTorch's allocator on the CPU has no exception of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in _words(error)
+
+
 def _describe(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:400]
+    return " ".join(f"{type(error).__name__}: {_words(error)}".split())[:_LONGEST_WORDS]
+
+
+def _words(error: BaseException) -> str:
+    """Return an exception's message, cut and fit to be written down; a target's own exceptions may have none."""
+    try:
+        text = str(error)
+    except Exception as raised:
+        text = f"(its message raises {type(raised).__name__})"
+    return text[:_LONGEST_WORDS].encode(errors="replace").decode()

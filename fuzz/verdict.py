@@ -28,6 +28,7 @@ Kind = Literal[
     "raised",
     "not-rejected",
     "crash",
+    "killed",
     "timeout",
 ]
 
@@ -52,6 +53,7 @@ _MANIFESTATION: Final[dict[str, str]] = {
     "raised": "raised",
     "not-rejected": "not rejected",
     "crash": "crash",
+    "killed": "crash",
     "timeout": "timeout",
 }
 

@@ -46,7 +46,8 @@ def test_one_large_image(target: Target, device: torch.device) -> None:
     x = integers(case.x_shape, TORCH_DTYPE[case.dtype], device)
     assert x.numel() > LIMIT
     weight, bias = operands(case, device)
-    out = target.bind(case)(x, weight, bias)
+    with target.surroundings:
+        out = target.bind(case)(x, weight, bias)
     for row in range(0, out.shape[2], BAND):
         band = out[:, :, row : row + BAND]
         expected = truth(x[:, :, row : row + band.shape[2] + 2], weight, bias, case.scale)
@@ -58,7 +59,8 @@ def test_many_images(target: Target, device: torch.device) -> None:
     x = integers(case.x_shape, TORCH_DTYPE[case.dtype], device)
     assert x.numel() > LIMIT
     weight, bias = operands(case, device)
-    out = target.bind(case)(x, weight, bias)
+    with target.surroundings:
+        out = target.bind(case)(x, weight, bias)
     for first in range(0, case.n, BAND):
         expected = truth(x[first : first + BAND], weight, bias, case.scale)
         assert torch.equal(out[first : first + BAND], expected), f"wrong from image {first} on: 32-bit positions?"
@@ -71,6 +73,7 @@ def test_few_elements_far_apart(target: Target, device: torch.device) -> None:
     x = storage.as_strided(case.x_shape, (LIMIT + 8, 30, 6, 1))
     x.copy_(integers(case.x_shape, x.dtype, device))
     weight, bias = operands(case, device)
-    out = target.bind(case)(x, weight, bias)
+    with target.surroundings:
+        out = target.bind(case)(x, weight, bias)
     expected = truth(x.contiguous(), weight, bias, case.scale)
     assert torch.equal(out, expected), "an offset of more than 2^31 elements was cut to 32 bits"

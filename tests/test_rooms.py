@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up: a room may import those before it.
 ORDER = [
+    "checksum",
     "layout",
     "case",
     "abilities",
@@ -38,6 +39,7 @@ ORDER = [
     "interpreter_lines",
     "interpreter_access",
     "interpreter",
+    "surroundings",
     "target",
     "session",
     "earlier",
@@ -52,6 +54,8 @@ ORDER = [
     "campaign.protocol",
     "campaign.worker",
     "campaign.nursery",
+    "campaign.footprint",
+    "campaign.process",
     "campaign.isolation",
     "campaign.sanitizer",
     "campaign.buckets",

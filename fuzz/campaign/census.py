@@ -25,6 +25,8 @@ from fuzz.verdict import Verdict
 ERROR_CLASSES: Final = 40
 # What trials are for that are not steps of shrinking.
 TRIED: Final = ("hunt", "corpus", "known failure", "waived", "interrupted", "shared")
+# A target may name sizes or addresses where it declines; the summary must not grow with each case.
+_MOST_REASONS: Final = 50
 _TILES: Final = (16, 32, 64, 128)
 _MOST_POINTS: Final = 512
 
@@ -88,7 +90,9 @@ class Census(msgspec.Struct, kw_only=True):
     def add(self, case: Case, verdict: Verdict, had: Iterable[str]) -> int:
         """Count one trial and the traits that it had; return how many of them are new."""
         if verdict.status == "declined":
-            self.declined[verdict.message] = self.declined.get(verdict.message, 0) + 1
+            told = verdict.message in self.declined or len(self.declined) < _MOST_REASONS
+            reason = verdict.message if told else "for other reasons"
+            self.declined[reason] = self.declined.get(reason, 0) + 1
             return 0
         self.cases += 1
         if verdict.failed:
@@ -152,8 +156,8 @@ class Census(msgspec.Struct, kw_only=True):
 def census_of(folder: Path) -> Census:
     """Return what all hunts in a folder came to: the counts that were written last, and the records since then."""
     try:
-        census = msgspec.json.decode(read_state(folder), type=Census)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+        census = msgspec.convert(read_state(folder), Census)
+    except msgspec.ValidationError:
         census = Census()
     records = folder / "records.jsonl"
     if records.is_file():

@@ -24,6 +24,7 @@ from fuzz.abilities import Abilities
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.hunter import Assignment, Hunter, Round, Trial
 from fuzz.campaign.isolation import InfrastructureError, UsageError, worker_environment
+from fuzz.campaign.process import end_all
 from fuzz.case import Case, decode_case, encode_case
 from fuzz.coverage import LineCoverage
 from fuzz.verdict import Verdict
@@ -297,7 +298,6 @@ def main(descriptor: int) -> None:
     """Serve one hunt until it closes the connection, whatever this process is doing then."""
     connection = Connection(descriptor)
     orders: SimpleQueue[bytes] = SimpleQueue()
-    serving: list[Hunter] = []
 
     def receive() -> None:
         try:
@@ -306,8 +306,7 @@ def main(descriptor: int) -> None:
         except (EOFError, OSError):
             # The hunt is over, or was killed: nobody waits for an answer, nor for a target that is at work.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the other thread is about to lose its target, and to say so
-            for hunter in serving:
-                hunter.close()
+            end_all()
             os._exit(0)
 
     def answer(message: Answer) -> None:
@@ -317,11 +316,10 @@ def main(descriptor: int) -> None:
     assignment = msgspec.json.decode(connection.recv_bytes(), type=Assignment)
     threading.Thread(target=receive, daemon=True).start()
     try:
-        serving.append(Hunter(assignment))
+        hunter = Hunter(assignment)
     except (UsageError, InfrastructureError) as error:
         answer(failed_of(error))
         return
-    (hunter,) = serving
     answer(Ready(hunter.device, hunter.versions, hunter.abilities))
     while True:
         carry_out(hunter, decode_order(orders.get()), answer)

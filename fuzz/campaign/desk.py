@@ -93,6 +93,7 @@ class Desk:
         self.started = time.monotonic()
         about = {"target": self.plan.target, "seed": self.plan.seed, "device": device, "resume": self.plan.resume}
         self._record("hunt", **about)
+        self.summarise(exit_status=None)
 
     @property
     def elapsed(self) -> float:
@@ -218,7 +219,7 @@ class Desk:
             self.census.seconds = self._at
             self.census.coverage = self._coverage_now()
             self.census.records_bytes = self.store.records_bytes
-            self.store.write_state(msgspec.json.encode(self.census))
+            self.store.write_state(msgspec.to_builtins(self.census))
             self.store.write_summary(self.summary(exit_status))
 
     def summary(self, exit_status: int | None) -> dict[str, Any]:

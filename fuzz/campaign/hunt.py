@@ -5,6 +5,7 @@ A worker that is lost is replaced, and what it was at is done again, by whoever 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -79,6 +80,10 @@ class Hunt:
                 self._work()
             except KeyboardInterrupt:
                 self.desk.summarise(exit_status=130)
+                raise
+            except (InfrastructureError, OSError):
+                with contextlib.suppress(OSError):
+                    self.desk.summarise(exit_status=3)
                 raise
             finally:
                 self._dismiss()

@@ -127,8 +127,8 @@ class Investigation:
         verdict = seen.verdict
         stateful = next((known for known in self.known() if known.is_stateful), None)
         # A target that is known to keep something fails now and then; and a process that was killed from outside, by a
-        # machine short of memory for one, says nothing about the target.
-        if stateful is None and verdict.lane != "process":
+        # machine short of memory for one, or kept waiting, says nothing about the target.
+        if stateful is None and verdict.kind not in ("killed", "timeout"):
             message = f"seen once, passes in a process of its own: {verdict.message}"
             bucket = Bucket(verdict.manifestation, (HISTORY,))
             keep(Finding(bucket, seen.case, msgspec.structs.replace(verdict, message=message), seen))

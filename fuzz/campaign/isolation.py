@@ -5,14 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final
@@ -21,15 +17,17 @@ import msgspec
 
 from fuzz.abilities import Abilities
 from fuzz.campaign.nursery import ForkedChild, Nursery
+from fuzz.campaign.process import OutgrownError, Process, connected, mark, open_log
 from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Stale, Starting, Tried, ask_to_try, decode, encode
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
-from fuzz.verdict import Lane, Verdict, failure
+from fuzz.verdict import Kind, Lane, Verdict, failure
 
 # Importing torch and triton takes seconds on a cold disk; a machine where it takes minutes is out of order.
 _START_SECONDS: Final = 300.0
-_LOG_BYTES: Final = 4000
 _RELOADS: Final = 3
+# Sent by people, by batch systems and by a machine that is short of memory, and seldom by a target to itself.
+_FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
 
 
 class UsageError(Exception):
@@ -38,28 +36,6 @@ class UsageError(Exception):
 
 class InfrastructureError(Exception):
     """The machine, not the target, keeps trials from running."""
-
-
-@dataclass
-class _Process:
-    child: subprocess.Popen[bytes] | ForkedChild
-    connection: Connection
-    log: IO[bytes]
-
-    def end(self) -> int:
-        """Kill the process, if it still runs, and return its exit status (negative for a signal)."""
-        self.connection.close()
-        with contextlib.suppress(ProcessLookupError):
-            # The target may have started processes of its own.
-            os.killpg(self.child.pid, signal.SIGKILL)
-        status = self.child.wait()
-        self.log.close()
-        return status
-
-    def last_words(self) -> str:
-        """Return the end of what the process wrote to its standard streams."""
-        self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - _LOG_BYTES))
-        return self.log.read().decode(errors="replace")
 
 
 class IsolatedTarget:
@@ -78,7 +54,7 @@ class IsolatedTarget:
         abilities: What the target can be asked.
         device: Where its tensors live, decided by the first process.
         versions: Versions of torch and triton there.
-        restarts: How many processes were lost.
+        restarts: How many processes were lost, or given up because they had gathered too much memory.
         coverage: How the masks of the target's kernels were exercised, over all trials; empty on a GPU.
         digest: Tells whether two trials gave the same bits; of the last one, empty if it gave none or is not wanted.
         marks: Those that an instrumented target left in the last trial.
@@ -108,7 +84,8 @@ class IsolatedTarget:
         self.coverage: tuple[LineCoverage, ...] = ()
         self.digest = ""
         self.marks: frozenset[int] = frozenset()
-        self._spare: _Process | None = None
+        self._spare: Process | None = None
+        self._closed = False
         self._process = self._start()
         try:
             self.abilities = self._load(self._process)
@@ -128,12 +105,13 @@ class IsolatedTarget:
 
     def finish(self, seconds: float) -> None:
         """Let the process end by itself, within so many seconds, so that whatever watches it can report."""
-        self._process.connection.close()
+        self._process.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.child.wait(timeout=seconds)
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes; whoever waits for an answer gets an `InfrastructureError`."""
+        self._closed = True
         for process in (self._process, self._spare):
             if process is not None:
                 process.end()
@@ -153,10 +131,7 @@ class IsolatedTarget:
             InfrastructureError: No process can be had to run it.
         """
         self.digest, self.marks = "", frozenset()
-        answer = self._ask(case, seconds, fresh=fresh, blind=blind)
-        if isinstance(answer, Stale):
-            self._replace()
-            answer = self._ask(case, seconds, fresh=False, blind=blind)
+        answer = self._answer(case, seconds, fresh=fresh, blind=blind)
         if isinstance(answer, Verdict):
             return answer
         if isinstance(answer, Refused):
@@ -166,28 +141,52 @@ class IsolatedTarget:
         self.digest, self.marks = answer.digest, answer.marks
         if answer.coverage:
             self.coverage = merge(self.coverage, answer.coverage)
-        if answer.spent:
+        if answer.spent or self._is_outgrown():
             self._replace()
         return answer.verdict
+
+    def _answer(self, case: Case, seconds: float, *, fresh: bool, blind: frozenset[Lane]) -> Message | Verdict:
+        """Ask once, and again in another process where this one holds what earlier trials left."""
+        try:
+            answer = self._ask(case, seconds, fresh=fresh, blind=blind)
+            if not isinstance(answer, Stale):
+                return answer
+            self._replace()
+        except OutgrownError:
+            self._replace()
+        try:
+            return self._ask(case, seconds, fresh=False, blind=blind)
+        except OutgrownError as error:
+            self._replace()
+            return Verdict(status="declined", kind="declined", lane="errors", message=f"out of memory: {error}")
+
+    def _is_outgrown(self) -> bool:
+        try:
+            self._process.look()
+        except OutgrownError:
+            return True
+        return False
 
     def _ask(self, case: Case, seconds: float, *, fresh: bool, blind: frozenset[Lane]) -> Message | Verdict:
         started = time.monotonic()
         try:
-            self._process.connection.send_bytes(encode(ask_to_try(case, fresh=fresh, blind=blind)))
-            if not self._process.connection.poll(seconds):
+            self._process.send(encode(ask_to_try(case, fresh=fresh, blind=blind)))
+            if not self._process.answers(seconds):
                 self._replace()
                 return msgspec.structs.replace(
                     failure("timeout", "process", f"no answer within {seconds:.0f} s"),
                     seconds=time.monotonic() - started,
                 )
-            return decode(self._process.connection.recv_bytes())
+            return decode(self._process.receive())
         except (EOFError, OSError, msgspec.MsgspecError):
             words = self._process.last_words()
-            return failure("crash", "process", _describe_end(self._replace(), words, self.target))
+            status = self._replace()
+            kind: Kind = "killed" if status is not None and -status in _FROM_OUTSIDE else "crash"
+            return failure(kind, "process", _describe_end(status, words, self.target))
 
-    def _replace(self) -> int:
-        """End the process, put another in its place, and return the exit status of the old one."""
-        status = _end_naturally(self._process)
+    def _replace(self) -> int | None:
+        """End the process, put another in its place, and return what `Process.end_naturally` does for the old one."""
+        status = self._process.end_naturally()
         self.restarts += 1
         process, self._spare = self._spare or self._start(), None
         self._process = process
@@ -205,9 +204,11 @@ class IsolatedTarget:
         self._spare = self._start()
         return status
 
-    def _start(self) -> _Process:
-        ours, theirs = socket.socketpair()
-        log = tempfile.TemporaryFile()  # noqa: SIM115  # closed by _Process.end
+    def _start(self) -> Process:
+        if self._closed:
+            raise InfrastructureError("the hunt is over")
+        ours, theirs = connected()
+        log = open_log()
         with theirs:
             try:
                 child = self._child(theirs.fileno(), log)
@@ -215,10 +216,10 @@ class IsolatedTarget:
                 ours.close()
                 log.close()
                 raise InfrastructureError(f"no process could be started for the target: {error}") from None
-        process = _Process(child, Connection(ours.detach()), log)
-        process.connection.send_bytes(
-            encode(Load(self.target, self.device, bool(self._under), self._sources, self._digests))
-        )
+        process = Process(child, ours, log)
+        # One that is gone already is told by what it answers.
+        with contextlib.suppress(OSError):
+            process.send(encode(Load(self.target, self.device, bool(self._under), self._sources, self._digests)))
         return process
 
     def _child(self, connection: int, log: IO[bytes]) -> subprocess.Popen[bytes] | ForkedChild:
@@ -234,7 +235,7 @@ class IsolatedTarget:
             start_new_session=True,
         )
 
-    def _load(self, process: _Process) -> Abilities:
+    def _load(self, process: Process) -> Abilities:
         """Wait until a started process has loaded the target."""
         starting = self._await(process, "importing torch and triton", InfrastructureError)
         if isinstance(starting, Refused):
@@ -246,17 +247,20 @@ class IsolatedTarget:
             raise UsageError(loaded.reason)
         assert isinstance(loaded, Loaded)
         self.loading_marks = loaded.marks
+        process.settle()
         return loaded.abilities
 
-    def _await(self, process: _Process, doing: str, error: type[Exception]) -> Message:
+    def _await(self, process: Process, doing: str, error: type[Exception]) -> Message:
         try:
-            if process.connection.poll(_START_SECONDS):
-                return decode(process.connection.recv_bytes())
-        except (EOFError, OSError):
+            if process.answers(_START_SECONDS):
+                return decode(process.receive())
+        except OutgrownError as outgrown:
+            process.end()
+            raise error(f"{doing} took too much memory: {outgrown}") from None
+        except (EOFError, OSError, msgspec.MsgspecError):
             words = process.last_words()
-            raise error(
-                f"{doing} ended the process ({_describe_end(_end_naturally(process), words, self.target)})"
-            ) from None
+            end = _describe_end(process.end_naturally(), words, self.target)
+            raise error(f"{doing} ended the process ({end})") from None
         process.end()
         raise error(f"{doing} took more than {_START_SECONDS:.0f} s")
 
@@ -265,7 +269,7 @@ def worker_environment() -> dict[str, str]:
     """Return the environment of a process that runs a target, under `python -P`."""
     # One thread a process: several workers share the cores, and the trials are small.
     path = os.pathsep.join(target_path())
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return {**os.environ, **mark(), "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def target_path() -> list[str]:
@@ -278,15 +282,10 @@ def target_path() -> list[str]:
     return [str(Path(__file__).resolve().parents[2]), *(given.split(os.pathsep) if given else []), str(Path.cwd())]
 
 
-def _end_naturally(process: _Process) -> int:
-    """End a process; one that is already on its way out keeps its own exit status."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.child.wait(timeout=0.0 if process.connection.poll(0) is False else 2.0)
-    return process.end()
-
-
-def _describe_end(status: int, words: str, target: str) -> str:
+def _describe_end(status: int | None, words: str, target: str) -> str:
     """Say how a process ended, and where in the target's file, as far as its last words tell."""
+    if status is None:
+        return "closed its connection, or wrote into it, and went on"
     end = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
     lines = [line.strip() for line in words.splitlines() if line.strip()]
     file = target.rpartition(":")[0] if ".py:" in target else target

@@ -70,6 +70,7 @@ class Nursery:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=environment,
+                start_new_session=True,  # a Ctrl-C is for the process that uses it
             )
 
     def __enter__(self) -> Nursery:

@@ -87,8 +87,11 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes) -> Message:
-    """Return the message that `encode` wrote; raises `msgspec.ValidationError` for anything else."""
-    message: Message = _DECODER.decode(data)
+    """Return the message that `encode` wrote; raises `msgspec.DecodeError` for anything else."""
+    try:
+        message: Message = _DECODER.decode(data)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None
     return message
 
 

@@ -1,12 +1,14 @@
 """What a hunt leaves in its folder, and reading it back.
 
 Every file is complete at every moment: records are appended and flushed line by line, everything else is written beside
-its place and moved there. A torn last line of the records, from a machine that went down, is skipped on reading.
+its place and moved there. A torn last line of the records, from a machine that went down, is skipped on reading, and so
+is one whose checksum says that it is not what was written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import math
@@ -23,6 +25,7 @@ from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.journal import journaled_cases
 from fuzz.case import Case, CaseFile, case_of, encode_case, read_case_file, write_case_file
+from fuzz.checksum import sealed, unsealed
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict
 
@@ -31,6 +34,8 @@ _LATELY_BYTES: Final = 2**20
 _DRAWN_BYTES: Final = 2**25
 # Its line ends are outside of strings: those have none that is not escaped.
 _NUMBERS: Final = re.compile(r"\[\n((?:\s*[-+.\deE]+,?\n\s*)+)\]")
+# Errors that are the machine's; any other says that the path cannot be a hunt's folder.
+_NO_FAULT_OF_THE_PATH: Final = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _SCRIPT: Final = '''\
 """Shows one failure again: run it with Python where `fuzz` is installed.
 
@@ -93,20 +98,31 @@ class Store:
         folder: The folder.
 
     Raises:
-        OSError: It cannot be written.
-        UsageError: Another hunt is writing there.
+        OSError: The disk is full, or out of order; the error names the file, here and in all methods.
+        UsageError: There can be no such folder, or another hunt is writing there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "failures").mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(folder / "lock")
-        self._tidy()
-        (folder / "trying").mkdir(exist_ok=True)
-        # Without a buffer, so that what could not be written is not written later on.
-        self._records = (folder / "records.jsonl").open("ab", buffering=0)
-        if self._records.tell() and not _ends_with_newline(folder / "records.jsonl"):
-            self._append(b"\n")
+        with _named(folder):
+            try:
+                self._open()
+            except OSError as error:
+                if error.errno in _NO_FAULT_OF_THE_PATH:
+                    raise
+                raise UsageError(f"--out {folder}: cannot be written: {error.strerror or error}") from None
+
+    def _open(self) -> None:
+        (self.folder / "failures").mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            self._lock = stack.enter_context(_locked(self.folder / "lock"))
+            self._tidy()
+            (self.folder / "trying").mkdir(exist_ok=True)
+            # Without a buffer, so that what could not be written is not written later on.
+            self._records = stack.enter_context((self.folder / "records.jsonl").open("ab", buffering=0))
+            if self._records.tell() and not _ends_with_newline(self.folder / "records.jsonl"):
+                self._append(b"\n")
+            stack.pop_all()
 
     def _tidy(self) -> None:
         """Put what a killed hunt was about to put in its place there, if it is whole."""
@@ -119,8 +135,8 @@ class Store:
 
     def close(self) -> None:
         """Close the records, and let another hunt have the folder."""
-        self._records.close()
-        self._lock.close()
+        with _named(self.folder / "records.jsonl"), self._lock:
+            self._records.close()
 
     def record(self, event: dict[str, Any]) -> None:
         """Append one record and hand it to the operating system.
@@ -128,14 +144,12 @@ class Store:
         Raises:
             OSError: The disk is full, for one; the error names the file.
         """
-        self._append(msgspec.json.encode(event) + b"\n")
+        self._append(msgspec.json.encode(sealed(event)) + b"\n")
 
     def _append(self, line: bytes) -> None:
-        try:
+        with _named(self.folder / "records.jsonl"):
             while line:
                 line = line[self._records.write(line) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, self._records.name) from None
 
     def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
         """Append what one trial found, `at` seconds into the hunt, without the picture, which outweighs all else."""
@@ -217,31 +231,39 @@ class Store:
         """Length of the records."""
         return self._records.tell()
 
-    def write_state(self, state: bytes) -> None:
+    def write_state(self, state: dict[str, Any]) -> None:
         """Write `state.json`, what the records up to now come to, once these are on the disk."""
-        os.fsync(self._records.fileno())
-        write(self.folder / "state.json", state.decode())
+        with _named(self.folder / "records.jsonl"):
+            os.fsync(self._records.fileno())
+        write(self.folder / "state.json", msgspec.json.encode(sealed(state)).decode())
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
-        write(self.folder / "summary.json", json_text(summary))
+        write(self.folder / "summary.json", json_text(sealed(summary)))
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of the last hunt in this folder; empty if there is none that can be read."""
-    try:
-        summary = msgspec.json.decode((folder / "summary.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
+    """Return the summary of the last hunt in this folder; empty if there is none.
 
-
-def read_state(folder: Path) -> bytes:
-    """Return what `write_state` wrote last; an empty object if there is nothing to be read."""
+    Raises:
+        UsageError: It is not what the hunt wrote.
+    """
+    path = folder / "summary.json"
     try:
-        return (folder / "state.json").read_bytes()
+        summary = unsealed(path.read_bytes())
     except OSError:
-        return b"{}"
+        return {}
+    if summary is None:
+        raise UsageError(f"{path}: damaged: without this file a resumed hunt counts from 0, and loses nothing else")
+    return summary
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return what `write_state` wrote last; empty if there is nothing, or it was damaged: the records say the same."""
+    try:
+        return unsealed((folder / "state.json").read_bytes()) or {}
+    except OSError:
+        return {}
 
 
 def read_cases(paths: list[Path]) -> list[tuple[Path, Case]]:
@@ -270,15 +292,12 @@ def read_case(path: Path) -> CaseFile:
 
 
 def read_records(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the records of a hunt, from a byte on where one begins, without lines that a crash left torn."""
+    """Yield the records of a hunt, from a byte on, without lines that a crash left torn, or that were damaged later."""
     with path.open("rb") as lines:
         lines.seek(start)
         for line in lines:
-            try:
-                record = msgspec.json.decode(line)
-            except msgspec.DecodeError:
-                continue
-            if isinstance(record, dict):
+            record = unsealed(line)
+            if record is not None:
                 yield record
 
 
@@ -307,10 +326,30 @@ def json_text(value: Any) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Put a file in its place in one step."""
+    """Put a file in its place in one step.
+
+    Raises:
+        OSError: It cannot be written; what was there stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    with _named(path):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of the operating system name the file: one that was open already is not named."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _locked(path: Path) -> IO[str]:
@@ -325,9 +364,12 @@ def _locked(path: Path) -> IO[str]:
         raise UsageError(
             f"--out {path.parent}: another hunt, process {holder}, is writing there: take another folder, or let it end"
         ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        stack.pop_all()
     return file
 
 

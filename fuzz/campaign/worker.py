@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -58,7 +59,8 @@ def _end_with_parent(parent: int) -> None:
     """End this process once the hunt is gone: a target that loops for ever must not outlive it."""
     while os.getppid() == parent:
         time.sleep(1.0)
-    os._exit(1)
+    # It is the first of its process group, of which are all that the target has started.
+    os.killpg(0, signal.SIGKILL)
 
 
 def choose_device(asked: str) -> torch.device | None:

@@ -121,7 +121,8 @@ def calls(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
             name = call_name(config, dtype, precision)
             least = floor(card, msgspec.structs.replace(case, precision=precision)).milliseconds
             try:
-                loaded.bind(case)(*operands(case, "meta"))
+                with loaded.surroundings:
+                    loaded.bind(case)(*operands(case, "meta"))
             except NotImplementedError:
                 continue
             # Whatever a target raises on a card that is not there, it is a build that failed.

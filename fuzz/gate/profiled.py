@@ -10,7 +10,7 @@ import sys
 import torch
 
 from fuzz.gate.workload import WORKLOADS, operands
-from fuzz.target import TargetError, load_target
+from fuzz.target import Call, TargetError, load_target
 
 WORKLOAD = "headline float32"
 
@@ -22,18 +22,22 @@ def main(name: str) -> int:
         return 3
     case = WORKLOADS[WORKLOAD]
     try:
-        call = load_target(name).bind(case)
+        target = load_target(name)
     except TargetError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    given = operands(case, "cuda")
+    with target.surroundings:
+        _profile(target.bind(case), operands(case, "cuda"))
+    return 0
+
+
+def _profile(call: Call, given: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     call(*given)  # what is compiled, tuned or kept by the first call is not what is looked at
     torch.cuda.synchronize()
     torch.cuda.cudart().cudaProfilerStart()  # type: ignore[no-untyped-call]  # torch's own
     call(*given)
     torch.cuda.synchronize()
     torch.cuda.cudart().cudaProfilerStop()  # type: ignore[no-untyped-call]  # likewise
-    return 0
 
 
 if __name__ == "__main__":

@@ -127,7 +127,8 @@ def main(file: str, name: str, rounds: str, *workloads: str) -> int:
             reason = why_skipped(target.abilities, WORKLOADS[workload])
             try:
                 if not reason:
-                    timings.append(measure(target, workload, int(rounds)))
+                    with target.surroundings:
+                        timings.append(measure(target, workload, int(rounds)))
             except NotImplementedError as error:
                 reason = f"the target declines it: {error}"
             if reason:

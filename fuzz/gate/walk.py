@@ -97,7 +97,8 @@ def rungs(target: str, card: Card, dtype: Dtype, precision: Precision) -> Iterat
         case = headline(loaded.abilities, dtype, precision)
         if case is None:
             return
-        loaded.bind(case)(*operands(case, "meta"))
+        with loaded.surroundings:
+            loaded.bind(case)(*operands(case, "meta"))
         for launch in launches:
             if launch.tile and described("", card, launch, case, done=False).clocks:
 

@@ -41,7 +41,7 @@ _HANGS: Final = 2
 # One that is listed as computing the same gets a part of the cases: its bits are compared as well.
 _LISTED_SHARE: Final = 10
 # A mutant that raises has no result that another lane could judge.
-_WITHOUT_RESULT: Final = ("raised", "timeout", "crash")
+_WITHOUT_RESULT: Final = ("raised", "timeout", "crash", "killed")
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console, Group, RenderableType
@@ -26,6 +27,12 @@ _MOST_FAILURES: Final = 8
 _MOST_WORKERS: Final = 16
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Be silent from now on; rich would end the process."""
+        self.quiet = True
+
+
 class Progress:
     """Shows a hunt on stderr.
 
@@ -34,7 +41,7 @@ class Progress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or _Console(stderr=True, highlight=False)
         self._status: Callable[[], Status] | None = None
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -58,7 +65,8 @@ class Progress:
     ) -> None:
         """Take the panel away."""
         if self._live:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
 
     def __call__(self, status: Callable[[], Status], news: str) -> None:
         """Show news at once, and what the hunt is at now and then.
@@ -67,6 +75,11 @@ class Progress:
             status: Says what the hunt is at. Called seldom, though this is called for every trial.
             news: A line that is worth keeping; may be empty.
         """
+        # A terminal that was closed, or a pipe that nobody reads, must not end the hunt.
+        with suppress(OSError):
+            self._show(status, news)
+
+    def _show(self, status: Callable[[], Status], news: str) -> None:
         self._status = status
         if news:
             self._print(status(), news)

@@ -14,7 +14,7 @@ import pytest
 from planted import TILED, plant
 
 from fuzz.campaign.pace import Pace
-from fuzz.campaign.store import read_records
+from fuzz.campaign.store import Store, read_records
 from fuzz.case import Case, CaseFile, write_case_file
 from fuzz.cli import main
 
@@ -159,9 +159,12 @@ def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
 
 
 def test_a_torn_record_is_skipped(tmp_path: Path) -> None:
-    path = tmp_path / "records.jsonl"
-    path.write_text('{"event": "hunt"}\n{"event": "tri')
-    assert [record["event"] for record in read_records(path)] == ["hunt"]
+    store = Store(tmp_path)
+    store.record({"event": "hunt"})
+    store.close()
+    with (tmp_path / "records.jsonl").open("a") as records:
+        records.write('{"event": "tri')
+    assert list(read_records(tmp_path / "records.jsonl")) == [{"event": "hunt"}]
 
 
 def test_a_hunt_with_one_seed_repeats_itself(

@@ -75,9 +75,15 @@ def test_what_a_known_state_explains_is_not_kept_again(facets: tuple[str, ...]) 
     assert investigate(lambda case: False, known=(known,)) == known
 
 
-def test_a_process_that_was_lost_once_accuses_nobody() -> None:
-    lost = failure("crash", "process", "killed by SIGKILL")
+def test_a_process_that_others_may_have_killed_accuses_nobody() -> None:
+    lost = failure("killed", "process", "killed by SIGKILL")
     assert investigate(lambda case: False, verdict=lost) is None
+
+
+def test_a_process_that_ended_by_itself_is_kept_though_nobody_can_show_it_again() -> None:
+    found = investigate(lambda case: False, verdict=failure("crash", "process", "killed by SIGSEGV"))
+    assert found is not None
+    assert found.bucket == Bucket("crash", (HISTORY,))
 
 
 def test_a_known_bug_is_not_shrunk_again() -> None:
