@@ -16,6 +16,7 @@ ORDER = [
     "layout",
     "case",
     "abilities",
+    "second_call",
     "verdict",
     "rounding",
     "memory",

@@ -13,6 +13,7 @@ from fuzz.campaign.buckets import HISTORY, Bucket
 from fuzz.campaign.sighting import Sighting
 from fuzz.case import EARLIER, Case
 from fuzz.facets import Attribute, attributes, causes
+from fuzz.second_call import second_call
 from fuzz.shrinking import Shrinker, ordinary
 from fuzz.verdict import Verdict
 
@@ -115,12 +116,14 @@ class Investigation:
     def _reproduce(self, case: Case) -> Case | None:
         """Return a case that fails by itself: this one, or this one after an earlier call that made it fail.
 
-        A relation makes a second call, too: what is stale in it is better seen without the relation.
+        A relation makes a second call, too: what is stale in it, or what it would do as the only one, is better seen
+        without the relation.
         """
         plain = msgspec.structs.replace(case, relation=None)
         after = [msgspec.structs.replace(plain, earlier=(*case.earlier, step)) for step in EARLIER]
-        candidates = [plain, *after, case] if case.relation else [case, *after]
-        return next((candidate for candidate in candidates if self._judge(candidate).failed), None)
+        second = [second_call(case)] if case.relation else []
+        candidates = [plain, *second, *after, case] if case.relation else [case, *after]
+        return next((other for other in candidates if other is not None and self._judge(other).failed), None)
 
     def _keep_as_it_is(self, seen: Sighting, keep: Callable[[Finding], None]) -> Bucket | None:
         """Keep a failure that was seen, but not again; return the known bug that is to blame, if there is one."""

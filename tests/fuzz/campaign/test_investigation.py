@@ -11,6 +11,7 @@ from fuzz.campaign.buckets import HISTORY, Bucket
 from fuzz.campaign.investigation import Finding, Investigation, Run
 from fuzz.campaign.sighting import Sighting
 from fuzz.case import Case, Sprinkle
+from fuzz.layout import CHANNELS_LAST
 from fuzz.verdict import Verdict, failure
 
 WRONG = failure("wrong-value", "exact", "wrong")
@@ -58,6 +59,18 @@ def test_a_second_call_that_meets_a_stale_state_is_shown_without_its_relation() 
     found = investigate(lambda case: bool(case.earlier) or case.relation is not None, case)
     assert isinstance(found, Finding)
     assert found.case == Case(earlier=("same",))
+
+
+def test_a_second_call_that_is_wrong_by_itself_is_shown_as_the_only_one() -> None:
+    def fails(case: Case) -> bool:
+        return case.x_layout == CHANNELS_LAST or case.relation == "other layout"
+
+    case = Case(c_in=3, h=4, w=4, relation="other layout")
+    known = Bucket("wrong result", ("layout of x",))
+    assert investigate(fails, case, known=(known,)) == known, "one bug, seen twice, is two"
+    found = investigate(fails, case)
+    assert isinstance(found, Finding)
+    assert (found.bucket, found.case) == (known, Case(x_layout=CHANNELS_LAST))
 
 
 def test_what_nobody_can_show_again_is_kept_as_it_was_seen() -> None:
