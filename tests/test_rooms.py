@@ -17,6 +17,7 @@ ORDER = [
     "case",
     "abilities",
     "second_call",
+    "sizes",
     "verdict",
     "rounding",
     "memory",

@@ -9,6 +9,8 @@ import msgspec
 
 from fuzz.case import Case
 from fuzz.facets import BY_NAME, EARLIER_CALLS, EXTREME_VALUES, still_fails
+from fuzz.layout import CaseError
+from fuzz.sizes import Sizes, just_below, reaches, size_words
 from fuzz.verdict import Verdict
 
 Judge = Callable[[Case], Verdict]
@@ -24,15 +26,20 @@ class Bucket(msgspec.Struct, frozen=True):
     Attributes:
         manifestation: How it shows (`Verdict.manifestation`).
         facets: Without any one of these the shrunk case passes.
+        sizes: Of the shrunk case, where sizes are among the facets: the smallest with which it shows.
     """
 
     manifestation: str
     facets: tuple[str, ...]
+    sizes: Sizes | None = None
 
     def __str__(self) -> str:
         """Return what a person reads, and what the failure's id is made from."""
-        needs = f"that depends on {' and '.join(self.facets)}" if self.facets else "in a plain call"
+        needs = f"that depends on {' and '.join(map(self._words, self.facets))}" if self.facets else "in a plain call"
         return f"{self.manifestation} {needs}"
+
+    def _words(self, facet: str) -> str:
+        return f"{facet} ({size_words(facet, self.sizes)})" if self.sizes and is_size(facet) else facet
 
     @property
     def is_stateful(self) -> bool:
@@ -55,8 +62,31 @@ class Bucket(msgspec.Struct, frozen=True):
             return same or {self.manifestation, verdict.manifestation} <= {"wrong result", "missing NaN"}
         if not same and EXTREME_VALUES.name in self.facets:
             return False
-        return not any(still_fails(case, BY_NAME[name], lambda other: judge(other).failed) for name in self.facets)
+        return not any(self._fails_without(name, case, judge) for name in self.facets)
 
     def covers(self, other: Bucket) -> bool:
         """Return whether the other bucket is this defect, seen in a case that was shrunk less far."""
-        return self.manifestation == other.manifestation and set(self.facets) <= set(other.facets)
+        if self.manifestation != other.manifestation or not set(self.facets) <= set(other.facets):
+            return False
+        sizes = [name for name in self.facets if is_size(name)] if self.sizes and other.sizes else []
+        return all(reaches(name, other.sizes, self.sizes) for name in sizes if other.sizes and self.sizes)
+
+    def without(self, name: str, case: Case) -> list[Case]:
+        """Return a case without a facet; without a size: with one that is next below what the defect needs."""
+        facet = BY_NAME[name]
+        if self.sizes and facet.is_size:
+            return list(just_below(name, case, self.sizes))
+        try:
+            return [facet.without(case)] if facet.present(case) else []
+        except CaseError:
+            return []
+
+    def _fails_without(self, name: str, case: Case, judge: Judge) -> bool:
+        if not (self.sizes and is_size(name)):
+            return still_fails(case, BY_NAME[name], lambda other: judge(other).failed)
+        return all(judge(other).failed for other in self.without(name, case))
+
+
+def is_size(facet: str) -> bool:
+    """Return whether a facet is a mere size."""
+    return facet in BY_NAME and BY_NAME[facet].is_size

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from fuzz.campaign.buckets import HISTORY, Bucket
+from fuzz.campaign.buckets import HISTORY, Bucket, is_size
 from fuzz.campaign.drawing import draw_cases
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.journal import Journal
@@ -23,8 +23,6 @@ from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.pace import Pace
 from fuzz.case import Case, Dtype, Precision, decode_case, encode_case
 from fuzz.coverage import LineCoverage
-from fuzz.facets import BY_NAME
-from fuzz.layout import CaseError
 from fuzz.strategies import cases
 from fuzz.variation import neighbours
 from fuzz.verdict import Verdict
@@ -272,15 +270,12 @@ def has_hang(known: tuple[Bucket, ...]) -> bool:
 def led_around(case: Case, known: tuple[Bucket, ...]) -> Case:
     """Return a case that most likely does not show a known bug: mostly without one thing that the bug needs."""
     for bucket in known:
-        facets = [BY_NAME[name] for name in bucket.facets if name != HISTORY]
-        if not facets or not all(facet.present(case) for facet in facets):
+        names = [name for name in bucket.facets if name != HISTORY]
+        without = [bucket.without(name, case) for name in names]
+        if not names or not all(without):
             continue
-        as_drawn = _AS_DRAWN_SIZES if all(facet.is_size for facet in facets) else _AS_DRAWN
-        turn, choice = divmod(case.seed // 16, len(facets))
-        if turn % as_drawn == 0:
-            continue
-        try:
-            case = facets[choice].without(case)
-        except CaseError:
-            continue
+        as_drawn = _AS_DRAWN_SIZES if all(map(is_size, names)) else _AS_DRAWN
+        turn, choice = divmod(case.seed // 16, len(names))
+        if turn % as_drawn:
+            case = without[choice][turn % len(without[choice])]
     return case

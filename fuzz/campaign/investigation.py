@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from fuzz.campaign.buckets import HISTORY, Bucket
+from fuzz.campaign.buckets import HISTORY, Bucket, is_size
 from fuzz.campaign.sighting import Sighting
 from fuzz.case import EARLIER, Case
 from fuzz.facets import Attribute, attributes, causes
 from fuzz.second_call import second_call
 from fuzz.shrinking import Shrinker, ordinary
+from fuzz.sizes import sizes_of
 from fuzz.verdict import Verdict
 
 # Runs a case on a target that nothing was called on before: a step of shrinking, or one that may take as long as it
@@ -139,4 +140,6 @@ class Investigation:
 
     def _describe(self, case: Case, manifestation: str, seen: Sighting) -> Finding:
         found = attributes(case, lambda other: self._judge(other).manifestation == manifestation)
-        return Finding(Bucket(manifestation, causes(found)), case, self._judge(case), seen, found)
+        facets = causes(found)
+        bucket = Bucket(manifestation, facets, sizes_of(case) if any(map(is_size, facets)) else None)
+        return Finding(bucket, case, self._judge(case), seen, found)
