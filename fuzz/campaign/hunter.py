@@ -167,10 +167,11 @@ class Hunter:
             InfrastructureError: No process can be had to run it.
         """
         started = time.monotonic()
-        drawn = cases(self.abilities, dtypes=self.assignment.dtypes, precisions=self.assignment.precisions,
-                      effort=order.effort)  # fmt: skip
+        dtypes, precisions = self.assignment.dtypes, self.assignment.precisions
+        drawn = cases(self.abilities, dtypes=dtypes, precisions=precisions, effort=order.effort)
         if order.kind == "vary" and order.models:
-            drawn = neighbours(tuple(map(decode_case, order.models)), drawn, self.abilities)
+            models = tuple(map(decode_case, order.models))
+            drawn = neighbours(models, drawn, self.abilities, dtypes=dtypes, precisions=precisions)
         seed = int.from_bytes(hashlib.sha256(f"{self.assignment.seed}/{order.number}".encode()).digest()[:8])
 
         def score(case: Case) -> tuple[str, float] | None:
