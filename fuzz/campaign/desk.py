@@ -272,7 +272,7 @@ class Desk:
     def _keep(self, trial: Trial) -> None:
         case, verdict = trial.case, trial.verdict
         self.census.restarts += trial.lost
-        self.store.record_trial(case, verdict, purpose=trial.purpose, at=self._at)
+        self.store.record_trial(case, verdict, purpose=trial.purpose, at=self._at, lines=trial.lines, lost=trial.lost)
         if trial.purpose not in TRIED:
             return
         had = traits(case, verdict, trial.lines)

@@ -137,8 +137,19 @@ class Store:
         except OSError as error:
             raise OSError(error.errno, error.strerror, self._records.name) from None
 
-    def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
-        """Append what one trial found, `at` seconds into the hunt, without the picture, which outweighs all else."""
+    def record_trial(
+        self, case: Case, verdict: Verdict, *, purpose: str, at: float, lines: tuple[str, ...] = (), lost: int = 0
+    ) -> None:
+        """Append what one trial found, without the picture, which outweighs all else.
+
+        Args:
+            case: The case.
+            verdict: What it gave.
+            purpose: What it was tried for.
+            at: Seconds into the hunt.
+            lines: Lines of the kernel with what was new in how their masks were.
+            lost: How many processes were lost on the way.
+        """
         self.record(
             {
                 "event": "trial",
@@ -146,6 +157,8 @@ class Store:
                 "purpose": purpose,
                 "case": msgspec.Raw(encode_case(case)),
                 "verdict": msgspec.structs.replace(verdict, wrong=None),
+                **({"lines": lines} if lines else {}),
+                **({"lost": lost} if lost else {}),
             }
         )
 
@@ -184,7 +197,7 @@ class Store:
         """Return the failures that earlier hunts left here, as far as they can be read."""
         found = []
         for path in sorted(self.folder.glob("failures/*/failure.json")):
-            with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            with contextlib.suppress(OSError, UnicodeError, msgspec.DecodeError):
                 found.append(msgspec.json.decode(path.read_bytes(), type=KeptFailure))
         return found
 
@@ -231,7 +244,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Return the summary of the last hunt in this folder; empty if there is none that can be read."""
     try:
         summary = msgspec.json.decode((folder / "summary.json").read_bytes())
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeError):
         return {}
     return summary if isinstance(summary, dict) else {}
 
@@ -276,7 +289,7 @@ def read_records(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
         for line in lines:
             try:
                 record = msgspec.json.decode(line)
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeError):
                 continue
             if isinstance(record, dict):
                 yield record
