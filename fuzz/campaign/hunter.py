@@ -272,16 +272,25 @@ def has_hang(known: tuple[Bucket, ...]) -> bool:
 
 def led_around(case: Case, known: tuple[Bucket, ...]) -> Case:
     """Return a case that most likely does not show a known bug: mostly without one thing that the bug needs."""
-    for bucket in known:
-        facets = [BY_NAME[name] for name in bucket.facets if name != HISTORY]
-        if not facets or not all(facet.present(case) for facet in facets):
-            continue
-        as_drawn = _AS_DRAWN_SIZES if all(facet.is_size for facet in facets) else _AS_DRAWN
-        turn, choice = divmod(case.seed // 16, len(facets))
-        if turn % as_drawn == 0:
-            continue
-        try:
-            case = facets[choice].without(case)
-        except CaseError:
-            continue
+    for _ in known:
+        led = case
+        for bucket in known:
+            led = _led_around_one(led, bucket)
+        if led == case:
+            break
+        case = led  # what one bug needs may come of taking out what another one does
+    return case
+
+
+def _led_around_one(case: Case, bucket: Bucket) -> Case:
+    facets = [BY_NAME[name] for name in bucket.facets if name != HISTORY]
+    if not facets or not all(facet.present(case) for facet in facets):
+        return case
+    as_drawn = _AS_DRAWN_SIZES if all(facet.is_size for facet in facets) else _AS_DRAWN
+    turn, choice = divmod(case.seed // 16, len(facets))
+    if turn % as_drawn == 0:
+        return case
+    for facet in (*facets[choice:], *facets[:choice]):
+        with contextlib.suppress(CaseError):
+            return facet.without(case)
     return case
