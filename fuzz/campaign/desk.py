@@ -85,7 +85,7 @@ class Desk:
         if self.plan.resume:
             self._earlier, self.census = census_of(self.plan.out), census_of(self.plan.out)
             self._drawn = {case_key(case) for case in self.store.lately_drawn()}
-            self.bugs.restore(self.store.kept_failures(), self.census.hits)
+            self.bugs.restore(self.store, self.census.hits)
         for case in (*(self.examples.own("reaching") if self.plan.resume else ()), *self.examples.others("reaching")):
             self._frontier.add(case, ())
         self.census.target, self.census.device = self.plan.target, device
@@ -127,8 +127,7 @@ class Desk:
     @property
     def exit_status(self) -> int:
         """What the hunt comes to so far: 1 with a failure, or a waiver that nobody needs; 3 without a trial, else 0."""
-        counts = self.mended or any(not failure.waived for failure in self.failures.values())
-        if counts or (self.census.pending and not self.failures):
+        if self.mended or self.census.pending or self._has_failed():
             return 1
         return 0 if self.census.cases else 3
 
@@ -313,14 +312,16 @@ class Desk:
 
         def keep(finding: Finding) -> None:
             with self._lock:
+                known = self.bugs.covering(finding.bucket)
+                if known is not None:
+                    self._hit(known, waived)
+                    return
                 failure = self.bugs.add(finding, found_at, self.store, self.plan.target, waived=waived)
-                if failure is not None:
-                    self._record("failure", failure=failure)
-                    self.examples.keep("failing", finding.case)
-            if failure is not None:
-                self.notify(f"failure {failure.id}: {failure.message}")
-                if self.plan.exit_first and not waived:
-                    self.stopped.set()
+                self._record("failure", failure=failure)
+                self.examples.keep("failing", finding.case)
+            self.notify(f"failure {failure.id}: {failure.message}")
+            if self.plan.exit_first and not failure.waived:
+                self.stopped.set()
 
         known = Investigation(
             run=run,
@@ -331,14 +332,20 @@ class Desk:
         ).investigate(trial.case, trial.verdict, keep)
         if known is not None:
             with self._lock:
-                name = self.bugs.waive(known, waived) if waived else self.bugs.hit(known)
-                self.census.hits[name] = self.census.hits.get(name, 0) + 1
-                self._record("hit", failure=name)
+                self._hit(known, waived)
+
+    def _hit(self, known: Bucket, waived: str) -> None:
+        name = self.bugs.waive(known, waived) if waived else self.bugs.hit(known)
+        self.census.hits[name] = self.census.hits.get(name, 0) + 1
+        self._record("hit", failure=name)
 
     def _may_investigate(self) -> bool:
-        """Whether a failing case is still looked into; the first one always is."""
+        """Whether a failing case is still looked into: always until one is kept that counts, which decides the exit."""
         over = self.stopped.is_set() or (self.left is not None and self.left <= 0)
-        return not self.failures or not over
+        return not over or not self._has_failed()
+
+    def _has_failed(self) -> bool:
+        return any(not failure.waived for failure in self.failures.values())
 
     def _may_shrink(self) -> bool:
         return self.left is None or self.left > -_GRACE_SECONDS
