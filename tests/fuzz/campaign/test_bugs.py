@@ -100,11 +100,15 @@ def test_a_kill_between_keeping_and_merging_leaves_nothing_twice(
     for bucket, _ in found:
         told.find(bucket)
     with pytest.MonkeyPatch.context() as patch:
-        left = iter(range(moves))
-        move = told.store.merge_failure
-        patch.setattr(
-            told.store, "merge_failure", lambda name, into: move(name, into) if next(left, None) is not None else 1 / 0
-        )
+        move, left = told.store.merge_failure, [None] * moves
+
+        def move_unless_killed(name: str, into: str) -> None:
+            if not left:
+                raise InterruptedError
+            left.pop()
+            move(name, into)
+
+        patch.setattr(told.store, "merge_failure", move_unless_killed)
         for manifestation in ("wrong result", "crash"):
             try:
                 told.find(Bucket(manifestation, ()))
