@@ -94,6 +94,11 @@ class Desk:
         about = {"target": self.plan.target, "seed": self.plan.seed, "device": device, "resume": self.plan.resume}
         self._record("hunt", **about)
 
+    def close(self) -> None:
+        """Let another hunt have the folder, and see that others get what was found."""
+        self.store.close()
+        self.examples.close()
+
     @property
     def elapsed(self) -> float:
         """Seconds since the target was loaded."""

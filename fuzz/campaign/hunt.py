@@ -82,7 +82,7 @@ class Hunt:
                 raise
             finally:
                 self._dismiss()
-                self.desk.store.close()
+                self.desk.close()
         finally:
             self._dismiss()
             self._engine.close()
