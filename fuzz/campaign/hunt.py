@@ -163,7 +163,7 @@ class Hunt:
             job, before = None, 0
             try:
                 crewman = self._hire(rank)
-                job = self._orphans.popleft() if self._orphans else next(jobs)
+                job = self._next_job(jobs)
                 before = len(job.delivered)
                 self._do(job, rank, crewman)
                 lost = 0
@@ -175,6 +175,13 @@ class Hunt:
                     lost = 1 if len(job.delivered) > before else lost
                     self._orphans.append(job)
                 self._lose(rank, error, lost)
+
+    def _next_job(self, jobs: Iterator[Job]) -> Job:
+        """Return what a lost worker left, if another one did not take it, or the next job of this one."""
+        try:
+            return self._orphans.popleft()
+        except IndexError:
+            return next(jobs)
 
     def _do(self, job: Job, rank: int, crewman: Crewman) -> None:
         """Do what is left of a job: it may have been begun by a worker that was lost."""
@@ -197,11 +204,12 @@ class Hunt:
             yield Draw(number=number, examples=examples, effort=effort, models=models)
 
     def _replays(self) -> Iterator[Job]:
+        known = self.desk.store.known_cases()  # before this hunt keeps some of its own
         for waiver in self.plan.ledger:
             yield Attempt(case=waiver.case, purpose="waived", waiver=waiver)
         for case in self.desk.interrupted():
             yield Attempt(case=case, purpose="interrupted")
-        for path, case in self.desk.store.known_cases():
+        for path, case in known:
             yield Attempt(case=case, purpose="known failure", failure=path.parent.name)
         for case in self.desk.examples.others("failing"):
             yield Attempt(case=case, purpose="shared")
