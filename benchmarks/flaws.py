@@ -25,7 +25,8 @@ from flaws_table import table
 from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.campaign.plan import Plan
-from fuzz.campaign.store import read_case, read_records, write
+from fuzz.campaign.reading import read_case, read_records
+from fuzz.campaign.store import write
 from fuzz.case import Case, encode_case
 from fuzz.circumstances import circumstances
 from fuzz.verdict import Verdict

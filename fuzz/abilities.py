@@ -69,6 +69,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if case.dtype == "float32" and case.precision not in (precisions or self.precisions):
             return False
+        if not self.far and any(layout.far for layout in (case.x_layout, case.weight_layout, case.bias_layout)):
+            return False
         return min(case.out_size) >= 1 or self.every_dtype
 
     def why_not(self, case: Case) -> str:

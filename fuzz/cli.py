@@ -23,9 +23,10 @@ from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageEr
 from fuzz.campaign.ledger import read_ledger
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.process import end_all
+from fuzz.campaign.reading import read_case, read_summary
 from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
-from fuzz.campaign.store import read_case, read_summary, write
+from fuzz.campaign.store import write
 from fuzz.case import DTYPES, Case, Dtype, Precision
 from fuzz.gate.workload import WORKLOADS
 from fuzz.layout import CaseError

@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.case import Case
-from fuzz.layout import CaseError
+from fuzz.case import Case, Dtype, Precision
+from fuzz.layout import CONTIGUOUS, CaseError
 
 # Fields that mean something together, which one parent gives as a whole.
 _PARTS: Final = (
@@ -32,7 +32,15 @@ _STEPS: Final = (1, -1, 16, -16)
 
 
 @st.composite
-def neighbours(draw: st.DrawFn, models: tuple[Case, ...], drawn: st.SearchStrategy[Case], abilities: Abilities) -> Case:
+def neighbours(
+    draw: st.DrawFn,
+    models: tuple[Case, ...],
+    drawn: st.SearchStrategy[Case],
+    abilities: Abilities,
+    *,
+    dtypes: tuple[Dtype, ...] | None = None,
+    precisions: tuple[Precision, ...] | None = None,
+) -> Case:
     """Draw a case like one of the models: some of its parts, or one of its sizes, are another's.
 
     Args:
@@ -40,6 +48,8 @@ def neighbours(draw: st.DrawFn, models: tuple[Case, ...], drawn: st.SearchStrate
         models: Cases that reached something.
         drawn: Draws cases, which give the other parts; one of them is returned where the two do not go together.
         abilities: What the target can be asked.
+        dtypes: Which dtypes to try; what the target promises if None.
+        precisions: Likewise.
     """
     model, other = draw(st.sampled_from(models)), draw(drawn)
     mate = draw(st.sampled_from((other, *models)))
@@ -48,8 +58,12 @@ def neighbours(draw: st.DrawFn, models: tuple[Case, ...], drawn: st.SearchStrate
     size, step = draw(st.sampled_from((None, *_SIZES))), draw(st.sampled_from(_STEPS))
     if size is not None:
         changes[size] = max(1, changes.get(size, getattr(model, size)) + step)
+    if not changes.get("bias", model.bias):
+        changes["bias_layout"] = CONTIGUOUS
+    if changes.get("config", model.config) not in (None, *abilities.configs):
+        changes["config"] = other.config  # the model was another target's
     try:
         case = msgspec.structs.replace(model, **changes, seed=other.seed)
     except CaseError:
         return other
-    return case if abilities.promises(case) else other
+    return case if abilities.promises(case, dtypes, precisions) else other

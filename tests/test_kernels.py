@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz.campaign.drawing import INDEPENDENT
-from fuzz.campaign.store import read_case
+from fuzz.campaign.reading import read_case
 from fuzz.case import Case, Sprinkle
 from fuzz.layout import CONTIGUOUS, Layout
 from fuzz.strategies import cases, layouts

@@ -13,7 +13,7 @@ from fuzz.campaign import pace
 from fuzz.campaign.hunt import Hunt
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.plan import Plan
-from fuzz.campaign.store import read_case
+from fuzz.campaign.reading import read_case
 from fuzz.case import Case, Sprinkle
 from fuzz.layout import CHANNELS_LAST, Layout
 from fuzz.target import load_target

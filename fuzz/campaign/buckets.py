@@ -33,6 +33,12 @@ class Bucket(msgspec.Struct, frozen=True):
     facets: tuple[str, ...]
     sizes: Sizes | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what a later version may have written; raises ValueError."""
+        unknown = set(self.removable) - BY_NAME.keys()
+        if unknown:
+            raise ValueError(f"facets={self.facets}: {min(unknown)!r} must be the name of a facet")
+
     def __str__(self) -> str:
         """Return what a person reads, and what the failure's id is made from."""
         needs = f"that depends on {' and '.join(map(self._words, self.facets))}" if self.facets else "in a plain call"
@@ -70,6 +76,18 @@ class Bucket(msgspec.Struct, frozen=True):
             return False
         sizes = [name for name in self.facets if is_size(name)] if self.sizes and other.sizes else []
         return all(reaches(name, other.sizes, self.sizes) for name in sizes if other.sizes and self.sizes)
+
+    @property
+    def removable(self) -> tuple[str, ...]:
+        """The facets that can be taken out of a case."""
+        return tuple(name for name in self.facets if name != HISTORY)
+
+    def applies_to(self, case: Case) -> bool:
+        """Return whether a case has all that the defect needs, as far as facets tell."""
+        return bool(self.removable) and all(
+            bool(self.without(name, case)) if self.sizes and is_size(name) else BY_NAME[name].present(case)
+            for name in self.removable
+        )
 
     def without(self, name: str, case: Case) -> list[Case]:
         """Return a case without a facet; without a size: with one that is next below what the defect needs."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from fuzz.campaign.buckets import Bucket
+from fuzz.campaign.failure import Failure, KeptFailure, failure_id
 from fuzz.campaign.investigation import Finding
 from fuzz.campaign.sighting import read_sighting, sighting_files
-from fuzz.campaign.store import Failure, KeptFailure, Store, failure_id
+from fuzz.campaign.store import Store
 from fuzz.report.text import failure_report
 
 
@@ -37,28 +38,44 @@ class Bugs:
         """Return whether some bug shows itself in this way."""
         return any(bucket.manifestation == manifestation for bucket in self.buckets)
 
-    def restore(self, earlier: list[KeptFailure], hits: dict[str, int]) -> None:
-        """Take over what the hunt found that this one goes on with, and how often each was hit again since."""
+    def restore(self, store: Store, hits: dict[str, int]) -> None:
+        """Take over what the hunt found that this one goes on with, and how often each was hit again since.
+
+        What was waived then is not now, unless the ledger still says so.
+        """
+        earlier = store.kept_failures()
+        simpler = {name: one.failure.id for one in earlier for name in one.failure.earlier_ids}
         for one in earlier:
-            failure = msgspec.structs.replace(one.failure, hits=1 + hits.get(one.failure.id, 0))
-            self.kept[failure.id] = msgspec.structs.replace(one, failure=failure)
+            name, names = one.failure.id, (one.failure.id, *one.failure.earlier_ids)
+            if name in simpler:
+                # The hunt was killed when it had kept the simpler form, and not yet moved this one there.
+                store.merge_failure(name, into=simpler[name])
+                continue
+            count = sum(1 + hits.get(each, 0) for each in names)
+            self.kept[name] = msgspec.structs.replace(
+                one, failure=msgspec.structs.replace(one.failure, hits=count, waived="")
+            )
+
+    def covering(self, bucket: Bucket) -> Bucket | None:
+        """Return the known bug that this one is, perhaps seen in a case that was shrunk less far; None if it is new."""
+        return next((known for known in self.buckets if known.covers(bucket)), None)
 
     def hit(self, bucket: Bucket) -> str:
-        """Count another case that shows a known bug; return its id."""
-        name = next(name for name, one in self.kept.items() if one.bucket == bucket)
+        """Count another case that shows a known bug, which may have been merged into another by now; return its id."""
+        name = next(name for name, one in self.kept.items() if one.bucket.covers(bucket))
         self._change(name, hits=self.kept[name].failure.hits + 1)
         return name
 
     def waive(self, bucket: Bucket, issue: str) -> str:
-        """Let a known bug not count, for the reason that the issue gives; return its id."""
+        """Count such a case, and let the bug not count, for the reason that the issue gives; return its id."""
         name = self.hit(bucket)
         self._change(name, waived=issue)
         return name
 
     def add(
         self, finding: Finding, found_at: tuple[int, float], store: Store, target: str, *, waived: str = ""
-    ) -> Failure | None:
-        """Keep a finding; return the failure, or None where it is one that is known.
+    ) -> Failure:
+        """Keep a finding that no known bug covers, with those that it covers merged into it; return the failure.
 
         Args:
             finding: What an investigation came to.
@@ -67,10 +84,6 @@ class Bugs:
             target: The target's name.
             waived: Link of the issue that waives it.
         """
-        known = next((known for known in self.buckets if known.covers(finding.bucket)), None)
-        if known is not None:
-            self.waive(known, waived) if waived else self.hit(known)
-            return None
         name = failure_id(str(finding.bucket))
         same = [one.failure for one in self.kept.values() if finding.bucket.covers(one.bucket)]
         first = min([(one.cases_to_find, one.seconds_to_find) for one in same] + [found_at])

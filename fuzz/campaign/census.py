@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from fuzz.campaign.store import read_records, read_state, trial_of
+from fuzz.campaign.reading import read_records, read_state, trial_of
 from fuzz.campaign.traits import traits
 from fuzz.case import DTYPES, EARLIER, RELATIONS, Case, Family, Special, TensorName, encode_case
 from fuzz.coverage import LineCoverage
@@ -25,10 +25,11 @@ from fuzz.verdict import Verdict
 ERROR_CLASSES: Final = 40
 # What trials are for that are not steps of shrinking.
 TRIED: Final = ("hunt", "corpus", "known failure", "waived", "interrupted", "shared")
-# A target may name sizes or addresses where it declines; the summary must not grow with each case.
-_MOST_REASONS: Final = 50
 _TILES: Final = (16, 32, 64, 128)
-_MOST_POINTS: Final = 512
+_MOST_POINTS: Final = 512  # even, so that thinning keeps the newest
+# A target may name sizes in its reasons, and so have one for each case.
+_MOST_REASONS: Final = 50
+_OTHER_REASONS: Final = "other reasons"
 
 
 class SizeCount(msgspec.Struct):
@@ -90,8 +91,8 @@ class Census(msgspec.Struct, kw_only=True):
     def add(self, case: Case, verdict: Verdict, had: Iterable[str]) -> int:
         """Count one trial and the traits that it had; return how many of them are new."""
         if verdict.status == "declined":
-            told = verdict.message in self.declined or len(self.declined) < _MOST_REASONS
-            reason = verdict.message if told else "for other reasons"
+            known = verdict.message in self.declined or len(self.declined) < _MOST_REASONS
+            reason = verdict.message if known else _OTHER_REASONS
             self.declined[reason] = self.declined.get(reason, 0) + 1
             return 0
         self.cases += 1
@@ -119,8 +120,12 @@ class Census(msgspec.Struct, kw_only=True):
         elif event == "settled":
             self.pending = [other for other in self.pending if other != record.get("case")]
         trial = trial_of(record)
-        if trial is not None and record.get("purpose") in TRIED:
-            self.add(*trial, traits(*trial))
+        if trial is None:
+            return
+        self.restarts += int(_number(record.get("lost")))
+        if record.get("purpose") in TRIED:
+            lines = record.get("lines")
+            self.add(*trial, traits(*trial, map(str, lines) if isinstance(lines, list) else ()))
 
     @property
     def tried(self) -> int:
@@ -128,7 +133,7 @@ class Census(msgspec.Struct, kw_only=True):
         return self.cases + sum(self.declined.values())
 
     def _add_error(self, case: Case, verdict: Verdict) -> None:
-        if verdict.lane != "interval" or verdict.failed:
+        if verdict.lane != "interval" or verdict.failed or not math.isfinite(verdict.error_ratio):
             return
         name, ratio = case.arithmetic, verdict.error_ratio
         self.worst_error_ratio[name] = max(ratio, self.worst_error_ratio.get(name, 0.0))
@@ -161,7 +166,7 @@ def census_of(folder: Path) -> Census:
         census = Census()
     records = folder / "records.jsonl"
     if records.is_file():
-        if records.stat().st_size < census.records_bytes:
+        if not _ends_record(records, census.records_bytes):
             census = Census()  # of other records
         for record in read_records(records, census.records_bytes):
             if record.get("event") == "hunt" and record.get("resume") is not True:
@@ -169,6 +174,15 @@ def census_of(folder: Path) -> Census:
             census.add_record(record)
         census.records_bytes = records.stat().st_size
     return census
+
+
+def _ends_record(records: Path, place: int) -> bool:
+    """Whether the records reach to a place, and one of them ends there."""
+    if place <= 0:
+        return place == 0
+    with records.open("rb") as lines:
+        lines.seek(place - 1)
+        return lines.read(1) == b"\n"
 
 
 def features(case: Case, verdict: Verdict) -> list[str]:

@@ -1,8 +1,4 @@
-"""The desk: where all that workers report is counted and kept, and failing cases are looked into.
-
-The threads that serve the workers share it. A failing case is compared with the bugs already known, shrunk by
-`fuzz.shrinking` on the worker that found it, put into a bucket and kept.
-"""
+"""The desk: where all that workers report is counted and kept; the threads that serve them share it."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
@@ -19,20 +15,17 @@ from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.census import TRIED, Census, census_of, known_features
 from fuzz.campaign.crew import Crewman
 from fuzz.campaign.examples import Examples
+from fuzz.campaign.failure import Failure
 from fuzz.campaign.frontier import Frontier
 from fuzz.campaign.hunter import Trial, case_key
-from fuzz.campaign.investigation import Finding, Investigation
-from fuzz.campaign.job import Attempt, Job
+from fuzz.campaign.job import Job
 from fuzz.campaign.plan import Plan
 from fuzz.campaign.status import FailureStatus, Status
-from fuzz.campaign.store import Failure, Store
+from fuzz.campaign.store import Store
 from fuzz.campaign.traits import traits
 from fuzz.case import Case, decode_case, encode_case
 from fuzz.coverage import LineCoverage, merge
-from fuzz.verdict import Verdict
 
-# How long the time limit may be overrun to finish shrinking what was found within it.
-_GRACE_SECONDS: Final = 60.0
 _MOST_DRAWN: Final = 1_000_000
 
 
@@ -54,6 +47,8 @@ class Desk:
         mended: Waived cases that no longer fail, as the ledger names them.
         device: Where the target's tensors live.
         versions: Versions of torch and triton there.
+        stopped: Set when the hunt is to end.
+        lock: Held while anything of it is changed.
     """
 
     plan: Plan
@@ -69,8 +64,7 @@ class Desk:
     _earlier: Census = field(default_factory=Census)
     _frontier: Frontier = field(default_factory=Frontier)
     _coverage: dict[int, tuple[Crewman, tuple[LineCoverage, ...]]] = field(default_factory=dict)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
-    _shrinking: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.RLock = field(default_factory=threading.RLock)
 
     def open(self, device: str, versions: dict[str, str]) -> None:
         """Take the hunt's folder, and what an earlier hunt left there if this one goes on with it.
@@ -85,15 +79,20 @@ class Desk:
         if self.plan.resume:
             self._earlier, self.census = census_of(self.plan.out), census_of(self.plan.out)
             self._drawn = {case_key(case) for case in self.store.lately_drawn()}
-            self.bugs.restore(self.store.kept_failures(), self.census.hits)
+            self.bugs.restore(self.store, self.census.hits)
         for case in (*(self.examples.own("reaching") if self.plan.resume else ()), *self.examples.others("reaching")):
             self._frontier.add(case, ())
         self.census.target, self.census.device = self.plan.target, device
         self.census.hunts += 1
         self.started = time.monotonic()
         about = {"target": self.plan.target, "seed": self.plan.seed, "device": device, "resume": self.plan.resume}
-        self._record("hunt", **about)
+        self.record("hunt", **about)
         self.summarise(exit_status=None)
+
+    def close(self) -> None:
+        """Let another hunt have the folder, and see that others get what was found."""
+        self.store.close()
+        self.examples.close()
 
     @property
     def elapsed(self) -> float:
@@ -128,8 +127,8 @@ class Desk:
     @property
     def exit_status(self) -> int:
         """What the hunt comes to so far: 1 with a failure, or a waiver that nobody needs; 3 without a trial, else 0."""
-        counts = self.mended or any(not failure.waived for failure in self.failures.values())
-        if counts or (self.census.pending and not self.failures):
+        counts = any(not failure.waived for failure in self.failures.values())
+        if counts or self.mended or self.census.pending:
             return 1
         return 0 if self.census.cases else 3
 
@@ -148,10 +147,10 @@ class Desk:
 
     def next_round(self) -> tuple[int, tuple[str, ...]]:
         """Return the number of the next round, and cases whose neighbours may be drawn in it."""
-        with self._lock:
+        with self.lock:
             number = self.census.rounds
             self.census.rounds += 1
-            self._record("round", number=number)
+            self.record("round", number=number)
             return number, tuple(encode_case(case).decode() for case in self._frontier.models(self.census.traits))
 
     def take(self, trial: Trial, job: Job) -> None:
@@ -161,36 +160,20 @@ class Desk:
             HuntOverError: The hunt is over: the trial is one too many.
             OSError: It cannot be written.
         """
-        with self._lock:
+        with self.lock:
             if trial.purpose in TRIED:
-                self._check_wanted(job)
+                self._check_wanted()
             if trial.purpose == "hunt" and not self._is_new(trial.case):
                 return
             if trial.purpose in TRIED:
                 job.take(trial)
-            self._keep(trial)
+            self.keep(trial)
         self.notify("")
 
     def take_coverage(self, crewman: Crewman) -> None:
         """Note how the masks of the target's kernels were exercised by one worker up to now."""
-        with self._lock:
+        with self.lock:
             self._coverage[id(crewman)] = crewman, crewman.coverage
-
-    def look_into(self, job: Job, crewman: Crewman) -> None:
-        """Find out what the failing trial of a job comes to, if it has one, on the worker that made it."""
-        attempt = job if isinstance(job, Attempt) else None
-        if attempt and not job.failing:
-            self._tell_mended(attempt)
-            self._settle(attempt.case)
-        if not job.failing:
-            return
-        listed = attempt is not None and attempt.failure in self.failures
-        if not listed and not self._may_investigate():
-            return  # it stays among the pending ones
-        if not listed:
-            self._investigate(job.failing, crewman, attempt.waiver.issue if attempt and attempt.waiver else "")
-        self._settle(job.failing.case)
-        job.failing = None
 
     def status(self, workers: tuple[str, ...]) -> Status:
         """Return what the hunt is at, for whoever shows it: takes no lock, which a worker may hold for long.
@@ -215,8 +198,8 @@ class Desk:
 
     def summarise(self, exit_status: int | None) -> None:
         """Write `summary.json`, and what the counts are by now."""
-        with self._lock:
-            self.census.seconds = self._at
+        with self.lock:
+            self.census.seconds = self.at
             self.census.coverage = self._coverage_now()
             self.census.records_bytes = self.store.records_bytes
             self.store.write_state(msgspec.to_builtins(self.census))
@@ -231,7 +214,7 @@ class Desk:
             "versions": self.versions,
             "seed": self.plan.seed,
             "rounds": census.rounds,
-            "seconds": round(self._at, 1),
+            "seconds": round(self.at, 1),
             "cases": census.cases,
             "cases_per_second": round(self.cases_per_second, 2),
             "declined": sum(census.declined.values()),
@@ -247,17 +230,18 @@ class Desk:
         }
 
     @property
-    def _at(self) -> float:
+    def at(self) -> float:
         """Seconds of all hunts that make up this one."""
         return round(self._earlier.seconds + self.elapsed, 2)
 
     def _coverage_now(self) -> tuple[LineCoverage, ...]:
         return merge(self._earlier.coverage, *(coverage for _, coverage in self._coverage.values()))
 
-    def _record(self, event: str, **what: object) -> None:
-        self.store.record({"event": event, "at": self._at, **what})
+    def record(self, event: str, **what: object) -> None:
+        """Append a record of something that happened."""
+        self.store.record({"event": event, "at": self.at, **what})
 
-    def _check_wanted(self, job: Job) -> None:
+    def _check_wanted(self) -> None:
         over_cases = self.plan.max_cases is not None and self.cases_now >= self.plan.max_cases
         if self.stopped.is_set() or over_cases:
             raise HuntOverError
@@ -270,10 +254,11 @@ class Desk:
         self._drawn.add(case_key(case))
         return len(self._drawn) > before
 
-    def _keep(self, trial: Trial) -> None:
+    def keep(self, trial: Trial) -> None:
+        """Write down a trial, and count it unless it is a step of shrinking."""
         case, verdict = trial.case, trial.verdict
         self.census.restarts += trial.lost
-        self.store.record_trial(case, verdict, purpose=trial.purpose, at=self._at)
+        self.store.record_trial(case, verdict, purpose=trial.purpose, at=self.at, lines=trial.lines, lost=trial.lost)
         if trial.purpose not in TRIED:
             return
         had = traits(case, verdict, trial.lines)
@@ -282,64 +267,3 @@ class Desk:
         if new and verdict.status == "pass":
             self._frontier.add(case, new)
             self.examples.keep("reaching", case)
-
-    def _settle(self, case: Case) -> None:
-        with self._lock:
-            written = encode_case(case).decode()
-            while written in self.census.pending:
-                self.census.pending.remove(written)
-                self._record("settled", case=written)
-
-    def _tell_mended(self, attempt: Attempt) -> None:
-        """Say that a case which was to fail passed."""
-        passed = attempt.last is not None and attempt.last.verdict.status == "pass"
-        if attempt.waiver and passed:
-            self.mended.append(attempt.waiver.path)
-        if attempt.waiver:
-            outcome = "no longer fails: take it out of the ledger" if passed else "is not one that the target promises"
-            self.notify(f"{attempt.waiver.path}, waived for {attempt.waiver.issue}, {outcome}")
-        elif passed and attempt.failure:
-            stays = "; the hunt that found it goes on, and keeps it" if attempt.failure in self.failures else ""
-            self.notify(f"known failure {attempt.failure} passes now{stays}")
-
-    def _investigate(self, trial: Trial, crewman: Crewman, waived: str) -> None:
-        """Keep a failing case, shrunk, unless it is a bug that is known already."""
-        found_at = self.census.cases, self._at
-
-        def run(other: Case, purpose: Literal["shrink", "hang?"]) -> Verdict:
-            made = crewman.judge(other, purpose)
-            with self._lock:
-                self._keep(made)
-            return made.verdict
-
-        def keep(finding: Finding) -> None:
-            with self._lock:
-                failure = self.bugs.add(finding, found_at, self.store, self.plan.target, waived=waived)
-                if failure is not None:
-                    self._record("failure", failure=failure)
-                    self.examples.keep("failing", finding.case)
-            if failure is not None:
-                self.notify(f"failure {failure.id}: {failure.message}")
-                if self.plan.exit_first and not waived:
-                    self.stopped.set()
-
-        known = Investigation(
-            run=run,
-            known=lambda: self.known,
-            may_go_on=self._may_shrink,
-            notify=self.notify,
-            alone=self._shrinking,
-        ).investigate(trial.case, trial.verdict, keep)
-        if known is not None:
-            with self._lock:
-                name = self.bugs.waive(known, waived) if waived else self.bugs.hit(known)
-                self.census.hits[name] = self.census.hits.get(name, 0) + 1
-                self._record("hit", failure=name)
-
-    def _may_investigate(self) -> bool:
-        """Whether a failing case is still looked into; the first one always is."""
-        over = self.stopped.is_set() or (self.left is not None and self.left <= 0)
-        return not self.failures or not over
-
-    def _may_shrink(self) -> bool:
-        return self.left is None or self.left > -_GRACE_SECONDS

@@ -10,7 +10,8 @@ from typing import Any
 
 from fuzz.campaign.census import features
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import read_records, trial_of, write
+from fuzz.campaign.reading import read_records, trial_of
+from fuzz.campaign.store import write
 from fuzz.case import Case, CaseFile, encode_case, write_case_file
 
 

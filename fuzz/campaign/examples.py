@@ -50,6 +50,10 @@ class Examples:
         """Keep a case that fails, shrunk, or one that reached something first."""
         self._all.save(_key(worth), encode_case(case))
 
+    def close(self) -> None:
+        """Wait until all is written: the thread that writes does not outlive the process."""
+        list(self._all.fetch(_key("failing")))
+
     def own(self, worth: Worth) -> list[Case]:
         """Return the cases that earlier hunts in this folder kept."""
         return _cases(self._own, worth)

@@ -17,12 +17,14 @@ from fuzz.campaign.census import Census
 from fuzz.campaign.crew import Crewman, LostHunterError, NoRoomError
 from fuzz.campaign.desk import Desk, HuntOverError
 from fuzz.campaign.engine import Engine, LocalEngine
+from fuzz.campaign.failure import Failure
+from fuzz.campaign.follow_up import FollowUp
 from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.campaign.job import Attempt, Draw, Job
 from fuzz.campaign.nursery import Nursery
 from fuzz.campaign.plan import Plan
+from fuzz.campaign.reading import read_cases
 from fuzz.campaign.status import Status
-from fuzz.campaign.store import Failure, read_cases
 
 # Calls start small and grow, while it is learnt how slow they are.
 _FIRST_EFFORT: Final = 1 / 4
@@ -60,6 +62,7 @@ class Hunt:
     def __post_init__(self) -> None:
         """Set up the desk, and the engine."""
         self.desk = Desk(self.plan, lambda news: self.notify(self.status, news))
+        self._follow_up = FollowUp(self.desk)
         self._engine = self.engine or LocalEngine(self.plan, self.nursery)
 
     def run(self) -> int:
@@ -87,7 +90,7 @@ class Hunt:
                 raise
             finally:
                 self._dismiss()
-                self.desk.store.close()
+                self.desk.close()
         finally:
             self._dismiss()
             self._engine.close()
@@ -169,7 +172,7 @@ class Hunt:
             job, before = None, 0
             try:
                 crewman = self._hire(rank)
-                job = self._orphans.popleft() if self._orphans else next(jobs)
+                job = self._next_job(jobs)
                 before = len(job.delivered)
                 self._do(job, rank, crewman)
                 lost = 0
@@ -182,6 +185,13 @@ class Hunt:
                     self._orphans.append(job)
                 self._lose(rank, error, lost)
 
+    def _next_job(self, jobs: Iterator[Job]) -> Job:
+        """Return what a lost worker left, if another one did not take it, or the next job of this one."""
+        try:
+            return self._orphans.popleft()
+        except IndexError:
+            return next(jobs)
+
     def _do(self, job: Job, rank: int, crewman: Crewman) -> None:
         """Do what is left of a job: it may have been begun by a worker that was lost."""
         self._doing[rank] = job.words
@@ -190,7 +200,7 @@ class Hunt:
             self.desk.take_coverage(crewman)
         if job.failing is not None:
             self._doing[rank] = "looks into a failure"
-        self.desk.look_into(job, crewman)
+        self._follow_up.look_into(job, crewman)
 
     def _look_into_orphans(self) -> None:
         """Look into what failed on workers that were lost when the hunt was about to end."""
@@ -213,11 +223,12 @@ class Hunt:
             yield Draw(number=number, examples=examples, effort=effort, models=models)
 
     def _replays(self) -> Iterator[Job]:
+        known = self.desk.store.known_cases()  # before this hunt keeps some of its own
         for waiver in self.plan.ledger:
             yield Attempt(case=waiver.case, purpose="waived", waiver=waiver)
         for case in self.desk.interrupted():
             yield Attempt(case=case, purpose="interrupted")
-        for path, case in self.desk.store.known_cases():
+        for path, case in known:
             yield Attempt(case=case, purpose="known failure", failure=path.parent.name)
         for case in self.desk.examples.others("failing"):
             yield Attempt(case=case, purpose="shared")

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from fuzz.campaign.buckets import HISTORY, Bucket, is_size
+from fuzz.campaign.buckets import Bucket, is_size
 from fuzz.campaign.drawing import draw_cases
 from fuzz.campaign.isolation import IsolatedTarget
 from fuzz.campaign.journal import Journal
@@ -165,10 +165,11 @@ class Hunter:
             InfrastructureError: No process can be had to run it.
         """
         started = time.monotonic()
-        drawn = cases(self.abilities, dtypes=self.assignment.dtypes, precisions=self.assignment.precisions,
-                      effort=order.effort)  # fmt: skip
+        dtypes, precisions = self.assignment.dtypes, self.assignment.precisions
+        drawn = cases(self.abilities, dtypes=dtypes, precisions=precisions, effort=order.effort)
         if order.kind == "vary" and order.models:
-            drawn = neighbours(tuple(map(decode_case, order.models)), drawn, self.abilities)
+            models = tuple(map(decode_case, order.models))
+            drawn = neighbours(models, drawn, self.abilities, dtypes=dtypes, precisions=precisions)
         seed = int.from_bytes(hashlib.sha256(f"{self.assignment.seed}/{order.number}".encode()).digest()[:8])
 
         def score(case: Case) -> tuple[str, float] | None:
@@ -269,13 +270,23 @@ def has_hang(known: tuple[Bucket, ...]) -> bool:
 
 def led_around(case: Case, known: tuple[Bucket, ...]) -> Case:
     """Return a case that most likely does not show a known bug: mostly without one thing that the bug needs."""
-    for bucket in known:
-        names = [name for name in bucket.facets if name != HISTORY]
-        without = [bucket.without(name, case) for name in names]
-        if not names or not all(without):
-            continue
-        as_drawn = _AS_DRAWN_SIZES if all(map(is_size, names)) else _AS_DRAWN
-        turn, choice = divmod(case.seed // 16, len(names))
-        if turn % as_drawn:
-            case = without[choice][turn % len(without[choice])]
+    for _ in known:
+        led = case
+        for bucket in known:
+            led = _led_around_one(led, bucket)
+        if led == case:
+            break
+        case = led  # what one bug needs may come of taking out what another one does
     return case
+
+
+def _led_around_one(case: Case, bucket: Bucket) -> Case:
+    names = bucket.removable
+    if not bucket.applies_to(case):
+        return case
+    as_drawn = _AS_DRAWN_SIZES if all(map(is_size, names)) else _AS_DRAWN
+    turn, choice = divmod(case.seed // 16, len(names))
+    if turn % as_drawn == 0:
+        return case
+    ways = next((ways for name in (*names[choice:], *names[:choice]) if (ways := bucket.without(name, case))), [case])
+    return ways[turn % len(ways)]

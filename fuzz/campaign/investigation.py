@@ -107,7 +107,25 @@ class Investigation:
         return self._describe(shrunk, verdict.manifestation, seen)
 
     def _known(self, case: Case) -> Bucket | None:
-        return next((bucket for bucket in self.known() if bucket.explains(case, self._judge(case), self._judge)), None)
+        known = self.known()
+        alone = next((bucket for bucket in known if bucket.explains(case, self._judge(case), self._judge)), None)
+        return alone or self._known_together(case, [bucket for bucket in known if bucket.applies_to(case)])
+
+    def _known_together(self, case: Case, known: list[Bucket]) -> Bucket | None:
+        """Return one of several bugs that show in a case at once: it passes without all of them, whichever way.
+
+        In some way only: what is taken out might be what another bug needs, too.
+        """
+        if len(known) < 2:
+            return None
+        for choice in range(max(len(bucket.removable) for bucket in known)):
+            other = case
+            for bucket in known:
+                name = bucket.removable[choice % len(bucket.removable)]
+                other = next(iter(bucket.without(name, other)), other)
+            if self._judge(other).failed:
+                return None
+        return known[0]
 
     def _judge(self, case: Case) -> Verdict:
         if case not in self._judged:

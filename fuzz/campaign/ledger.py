@@ -13,9 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import read_case
+from fuzz.campaign.reading import read_case
 from fuzz.case import Case
-from fuzz.layout import CaseError
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def read_ledger(path: Path) -> tuple[Waiver, ...]:
         ledger = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"--ledger {path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"--ledger {path}: not TOML: {error}") from None
     entries = ledger.get("waived", [])
     unknown = sorted(ledger.keys() - {"waived"})
@@ -61,10 +60,17 @@ def _waiver(entry: Any, where: str, folder: Path) -> Waiver:
     case, issue = entry["case"], entry["issue"]
     if not isinstance(case, str) or not isinstance(issue, str):
         raise UsageError(f"{where}: case and issue must be strings")
-    link = urlsplit(issue)
-    if link.scheme not in ("http", "https") or not link.netloc:
+    if not _is_link(issue):
         raise UsageError(f"{where}: issue={issue!r} must be a link to an issue, as https://…")
     try:
         return Waiver(read_case(folder / case).case, case, issue)
-    except CaseError as error:
+    except ValueError as error:  # a malformed case, or a path that no file can have
         raise UsageError(f"{where}: {error}") from None
+
+
+def _is_link(text: str) -> bool:
+    try:
+        link = urlsplit(text)
+    except ValueError:
+        return False
+    return link.scheme in ("http", "https") and bool(link.netloc)

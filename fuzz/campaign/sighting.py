@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from fuzz.campaign.store import json_text, read_case, verdict_of
+from fuzz.campaign.reading import read_case, verdict_of
+from fuzz.campaign.store import json_text
 from fuzz.case import Case, CaseFile, write_case_file
 from fuzz.layout import CaseError
 from fuzz.verdict import Verdict

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import math
 import os
 import re
 import shutil
@@ -21,12 +19,12 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from fuzz.campaign.buckets import Bucket
+from fuzz.campaign.failure import KeptFailure
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.journal import journaled_cases
-from fuzz.case import Case, CaseFile, case_of, encode_case, read_case_file, write_case_file
-from fuzz.checksum import sealed, unsealed
-from fuzz.layout import CaseError
+from fuzz.campaign.reading import read_cases, read_records, trial_of
+from fuzz.case import Case, CaseFile, encode_case, write_case_file
+from fuzz.checksum import sealed
 from fuzz.verdict import Verdict
 
 # What a killed hunt was at is looked for among the records of the last while.
@@ -51,44 +49,6 @@ CASE = {case!r}
 if __name__ == "__main__":
     raise SystemExit(replay_case(CASE, target={target!r}))
 '''
-
-
-class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """One bug that a hunt found, as `summary.json` lists it.
-
-    Attributes:
-        id: Derived from the bucket: the same defect found twice is one failure.
-        bucket: How the failure shows, and what it depends on.
-        message: The verdict on the shrunk case.
-        case_file: Path of the shrunk case, from the hunt's folder.
-        cases_to_find: How many cases had run when it was first seen.
-        seconds_to_find: How long the hunt had run by then.
-        hits: How many cases showed it, that one and those of its corpus included.
-        waived: Link of the issue for which the ledger waives it; empty if it counts.
-        earlier_ids: Under which ids it was kept before a simpler form of it was seen.
-    """
-
-    id: str
-    bucket: str
-    message: str
-    case_file: str
-    cases_to_find: int
-    seconds_to_find: float
-    hits: int = 1
-    waived: str = ""
-    earlier_ids: tuple[str, ...] = ()
-
-
-class KeptFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """What a failure's folder says of it, in `failure.json`: enough to know the bug again."""
-
-    failure: Failure
-    bucket: Bucket
-
-
-def failure_id(bucket: str) -> str:
-    """Return the name of a bucket's folder."""
-    return hashlib.sha256(bucket.encode()).hexdigest()[:6]
 
 
 class Store:
@@ -151,8 +111,19 @@ class Store:
             while line:
                 line = line[self._records.write(line) :]
 
-    def record_trial(self, case: Case, verdict: Verdict, *, purpose: str, at: float) -> None:
-        """Append what one trial found, `at` seconds into the hunt, without the picture, which outweighs all else."""
+    def record_trial(
+        self, case: Case, verdict: Verdict, *, purpose: str, at: float, lines: tuple[str, ...] = (), lost: int = 0
+    ) -> None:
+        """Append what one trial found, without the picture, which outweighs all else.
+
+        Args:
+            case: The case.
+            verdict: What it gave.
+            purpose: What it was tried for.
+            at: Seconds into the hunt.
+            lines: Lines of the kernel with what was new in how their masks were.
+            lost: How many processes were lost on the way.
+        """
         self.record(
             {
                 "event": "trial",
@@ -160,6 +131,8 @@ class Store:
                 "purpose": purpose,
                 "case": msgspec.Raw(encode_case(case)),
                 "verdict": msgspec.structs.replace(verdict, wrong=None),
+                **({"lines": lines} if lines else {}),
+                **({"lost": lost} if lost else {}),
             }
         )
 
@@ -186,10 +159,6 @@ class Store:
             shutil.rmtree(folder)
         beside.rename(folder)
 
-    def change_failure(self, kept: KeptFailure) -> None:
-        """Write anew what a failure's folder says of it."""
-        write(self.folder / "failures" / kept.failure.id / "failure.json", json_text(kept))
-
     def merge_failure(self, name: str, into: str) -> None:
         """Move the folder of a failure into that of another, which is the same one in a simpler form."""
         (self.folder / "failures" / name).rename(self.folder / "failures" / into / f"was-{name}")
@@ -198,7 +167,7 @@ class Store:
         """Return the failures that earlier hunts left here, as far as they can be read."""
         found = []
         for path in sorted(self.folder.glob("failures/*/failure.json")):
-            with contextlib.suppress(OSError, msgspec.DecodeError, msgspec.ValidationError):
+            with contextlib.suppress(OSError, UnicodeError, msgspec.DecodeError):
                 found.append(msgspec.json.decode(path.read_bytes(), type=KeptFailure))
         return found
 
@@ -240,83 +209,6 @@ class Store:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
         write(self.folder / "summary.json", json_text(sealed(summary)))
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the summary of the last hunt in this folder; empty if there is none.
-
-    Raises:
-        UsageError: It is not what the hunt wrote.
-    """
-    path = folder / "summary.json"
-    try:
-        summary = unsealed(path.read_bytes())
-    except OSError:
-        return {}
-    if summary is None:
-        raise UsageError(f"{path}: damaged: without this file a resumed hunt counts from 0, and loses nothing else")
-    return summary
-
-
-def read_state(folder: Path) -> dict[str, Any]:
-    """Return what `write_state` wrote last; empty if there is nothing, or it was damaged: the records say the same."""
-    try:
-        return unsealed((folder / "state.json").read_bytes()) or {}
-    except OSError:
-        return {}
-
-
-def read_cases(paths: list[Path]) -> list[tuple[Path, Case]]:
-    """Return the cases of these files.
-
-    Raises:
-        CaseError: One of them is malformed; the message names the file.
-    """
-    return [(path, read_case(path).case) for path in paths]
-
-
-def read_case(path: Path) -> CaseFile:
-    """Return what a case file, or a failure folder, holds.
-
-    Raises:
-        CaseError: There is no such file or it is malformed; the message names it.
-    """
-    if path.is_dir():
-        path = path / "case.json"
-    try:
-        return read_case_file(path.read_bytes())
-    except OSError as error:
-        raise CaseError(f"{path}: {error.strerror or error}") from None
-    except CaseError as error:
-        raise CaseError(f"{path}: {error}") from None
-
-
-def read_records(path: Path, start: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the records of a hunt, from a byte on, without lines that a crash left torn, or that were damaged later."""
-    with path.open("rb") as lines:
-        lines.seek(start)
-        for line in lines:
-            record = unsealed(line)
-            if record is not None:
-                yield record
-
-
-def trial_of(record: dict[str, Any]) -> tuple[Case, Verdict] | None:
-    """Return the case and the verdict of a trial's record; None for another record, and for one that is damaged."""
-    if record.get("event") != "trial":
-        return None
-    try:
-        return case_of(record["case"]), verdict_of(record["verdict"])
-    except (KeyError, TypeError, ValueError, CaseError, msgspec.ValidationError):
-        return None
-
-
-def verdict_of(fields: Any) -> Verdict:
-    """Return the verdict that a JSON object stands for; raises TypeError, ValueError or `msgspec.ValidationError`."""
-    verdict = dict(fields)
-    if verdict.get("error_ratio", 0.0) is None:  # JSON has no infinity
-        verdict["error_ratio"] = math.inf
-    return msgspec.convert(verdict, Verdict)
 
 
 def json_text(value: Any) -> str:

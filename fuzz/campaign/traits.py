@@ -41,7 +41,8 @@ def traits(case: Case, verdict: Verdict, lines: Iterable[str] = ()) -> list[str]
     if case.relation:
         found += [f"{arithmetic}, {case.relation}", f"{way}, {case.relation}"]
     if verdict.lane == "interval" and math.isfinite(verdict.error_ratio):
-        found.append(f"{arithmetic}: {int(10 * verdict.error_ratio)} tenths of the allowed error")
+        # Beyond the bound all errors are alike: there is no end of them.
+        found.append(f"{arithmetic}: {int(10 * min(1.0, verdict.error_ratio))} tenths of the allowed error")
     return [*found, *lines]
 
 
@@ -84,7 +85,6 @@ def _scale(scale: float) -> str:
 def _layout(layout: Layout) -> str:
     if layout == CONTIGUOUS:
         return "contiguous"
-    if layout.order == CHANNELS_LAST.order and not layout.far:
-        return "channels last"
     names = ("far", "order", "step", "margin", "offset", "expand", "unit_stride")
-    return " and ".join(name for name in names if getattr(layout, name))
+    kind = " and ".join(name for name in names if getattr(layout, name))
+    return kind.replace("order", "channels last") if layout.order == CHANNELS_LAST.order else kind

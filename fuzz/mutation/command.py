@@ -10,7 +10,7 @@ from typing import Final
 
 from fuzz.abilities import BUILT_IN
 from fuzz.campaign.isolation import InfrastructureError, UsageError
-from fuzz.campaign.store import read_cases
+from fuzz.campaign.reading import read_cases
 from fuzz.circumstances import circumstances
 from fuzz.mutation.equivalents import built_in_equivalents, read_equivalents
 from fuzz.mutation.mutant import Mutant

@@ -15,8 +15,9 @@ import msgspec
 
 from fuzz.campaign.census import census_of, known_features
 from fuzz.campaign.isolation import UsageError
+from fuzz.campaign.reading import read_case, read_summary
 from fuzz.campaign.sighting import read_sighting
-from fuzz.campaign.store import read_case, read_summary, write
+from fuzz.campaign.store import write
 from fuzz.coverage import LineCoverage
 from fuzz.layout import CaseError
 from fuzz.report.hunt_pictures import error_svg, saturation_svg, sizes_svg

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.campaign.census import Census, SizeCount, census_of, features, known_features
+from fuzz.campaign.failure import failure_id
 from fuzz.campaign.isolation import UsageError
 from fuzz.campaign.sighting import Sighting, sighting_files
-from fuzz.campaign.store import Store, failure_id
+from fuzz.campaign.store import Store
 from fuzz.case import Case
 from fuzz.cli import main
 from fuzz.report.page import write_report

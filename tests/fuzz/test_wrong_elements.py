@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from fuzz.campaign.buckets import Bucket
 from fuzz.campaign.bugs import Bugs
 from fuzz.campaign.investigation import Finding
+from fuzz.campaign.reading import read_case
 from fuzz.campaign.sighting import Sighting, read_sighting, sighting_files
-from fuzz.campaign.store import Store, read_case
+from fuzz.campaign.store import Store
 from fuzz.case import Case
 from fuzz.judge import wrong_elements
 from fuzz.report.wrong_elements import wrong_svg, wrong_text

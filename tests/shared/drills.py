@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fuzz.campaign.store import read_records, read_summary
+from fuzz.campaign.reading import read_records, read_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 EAGER = ROOT / "tests" / "candidates" / "eager_function.py"

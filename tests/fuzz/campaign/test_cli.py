@@ -14,7 +14,8 @@ import pytest
 from planted import TILED, plant
 
 from fuzz.campaign.pace import Pace
-from fuzz.campaign.store import Store, read_records
+from fuzz.campaign.reading import read_records
+from fuzz.campaign.store import Store
 from fuzz.case import Case, CaseFile, write_case_file
 from fuzz.cli import main
 

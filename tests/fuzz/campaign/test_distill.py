@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from fuzz.campaign.census import features
 from fuzz.campaign.distill import Candidate, Candidates, distill
-from fuzz.campaign.store import Store, read_case, read_records, trial_of
+from fuzz.campaign.reading import read_case, read_records, trial_of
+from fuzz.campaign.store import Store
 from fuzz.case import Case
 from fuzz.cli import main
 from fuzz.strategies import cases

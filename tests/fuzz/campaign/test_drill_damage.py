@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import read_case, read_records, read_summary, trial_of
+from fuzz.campaign.reading import read_case, read_records, read_summary, trial_of
 from fuzz.cli import main
 
 few = settings(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from fuzz.campaign.census import TRIED, census_of
-from fuzz.campaign.store import read_records
+from fuzz.campaign.reading import read_records
 
 ROOT = Path(__file__).resolve().parents[3]
 KILLS = 20

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from fuzz.campaign.store import read_records
+from fuzz.campaign.reading import read_records
 
 ROOT = Path(__file__).resolve().parents[3]
 EAGER = ROOT / "tests" / "candidates" / "eager_function.py"

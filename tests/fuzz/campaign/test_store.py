@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fuzz.campaign.isolation import UsageError
-from fuzz.campaign.store import Store, json_text, read_records
+from fuzz.campaign.reading import read_records
+from fuzz.campaign.store import Store, json_text
 from fuzz.cli import main
 
 HOLD = """
