@@ -1,4 +1,4 @@
-"""What a hunt leaves in its folder, and reading it back.
+"""What a hunt leaves in its folder.
 
 Every file is complete at every moment: records are appended and flushed line by line, everything else is written beside
 its place and moved there. A torn last line of the records, from a machine that went down, is skipped on reading, and so

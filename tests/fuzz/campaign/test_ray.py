@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from fuzz.campaign.census import TRIED
 from fuzz.campaign.reading import read_records
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -93,7 +94,7 @@ def test_a_node_that_is_lost_costs_nothing(cluster: tuple[str, int], tmp_path: P
     assert hunt.returncode == 0, errors
     assert "was lost, what it was at is done again" in errors, f"nobody noticed that a node was gone: {errors}"
     summary = json.loads((out / "summary.json").read_text())
-    trials = [record for record in read_records(out / "records.jsonl") if record.get("event") == "trial"]
+    trials = [record for record in read_records(out / "records.jsonl") if record.get("purpose") in TRIED]
     assert summary["cases"] + summary["declined"] == len(trials) > at_kill, "the hunt ended with the node"
     drawn = Counter(json.dumps(record["case"]) for record in trials if record["purpose"] == "hunt")
     assert max(drawn.values()) == 1, f"what the lost node had done was done again: {drawn.most_common(2)}"
