@@ -1,7 +1,8 @@
 """How many cases a second a hunt tries, by its number of workers.
 
 `python benchmarks/throughput.py --workers 1 2` hunts with each number in turn, several times over, so that a machine
-that slows down slows all of them. What was measured goes to a file of docs/measurements.
+that slows down slows all of them. Hunts of one seed draw the same cases, or nearly so, however many workers share them:
+what is measured is how long so many of them take. It goes to a file of docs/measurements.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def main() -> int:
     document: dict[str, Any] = {
         **circumstances(options.device),
         "target": options.target,
-        "seconds": options.seconds,
-        "warm_up_seconds": options.warm_up,
+        "cases": options.cases,
+        "cases_before": options.warm_up,
         "cases_per_second": speeds,
         "median": medians,
         "of_linear": {workers: round(median * first / (medians[first] * workers), 3)
@@ -55,22 +56,21 @@ def main() -> int:
 
 
 def cases_per_second(options: argparse.Namespace, workers: int, seed: int) -> float:
-    """Hunt for a while and return the speed once all workers are at work."""
+    """Hunt, and return the speed once all workers are at work."""
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(
             target=options.target,
             out=Path(folder) / "out",
             seed=seed,
-            seconds=options.warm_up + options.seconds,
+            max_cases=options.warm_up + options.cases,
             workers=workers,
             device=options.device,
         )
         hunt = Hunt(plan)
         with _watched(hunt) as seen:
             hunt.run()
-    begin = next(entry for entry in seen if entry[0] >= options.warm_up)
-    end = next(entry for entry in reversed(seen) if entry[0] <= options.warm_up + options.seconds)
-    return (end[1] - begin[1]) / (end[0] - begin[0])
+    begin = next(entry for entry in seen if entry[1] >= options.warm_up)
+    return (seen[-1][1] - begin[1]) / (seen[-1][0] - begin[0])
 
 
 @contextmanager
@@ -97,8 +97,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--target", default="fused")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], metavar="N")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of what is measured of each hunt")
-    parser.add_argument("--warm-up", type=float, default=30.0, help="seconds before it")
+    parser.add_argument("--cases", type=int, default=600, help="how many are timed")
+    parser.add_argument("--warm-up", type=int, default=200, help="how many come before")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cpu is Triton's interpreter")
     parser.add_argument("--json", type=Path, default=_MEASUREMENTS / "throughput-cpu.json")

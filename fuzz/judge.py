@@ -36,7 +36,7 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
     wrong, outside, ratio = comparison.wrong, comparison.outside, comparison.ratio
     if not wrong.any():
         worst = float(ratio.max()) if ratio.size else 0.0
-        return Verdict(status="pass", lane=lane, error_ratio=worst)
+        return Verdict(status="pass", lane=lane, error_ratio=worst, winners=_winners(admissible.winner))
     kind: Kind = "wrong-value" if outside.any() else "missing-nan" if comparison.missing.any() else "unexpected-nan"
     if _all_poison(comparison.seen[wrong], poison):
         kind = "unwritten"
@@ -49,6 +49,10 @@ def judge(case: Case, out: torch.Tensor, admissible: Admissible, *, poison: floa
     return failure(
         kind, lane, message, where=where, error_ratio=float(ratio[index]), wrong=wrong_elements(comparison.wrong)
     )
+
+
+def _winners(winner: torch.Tensor) -> tuple[int, int] | None:
+    return (int(winner.min()), int(winner.max())) if winner.numel() else None
 
 
 def judge_twin(case: Case, twin: Twin, first: torch.Tensor, second: torch.Tensor, *, bitwise: bool) -> Verdict | None:

@@ -49,9 +49,11 @@ def just_below(facet: str, case: Case, sizes: Sizes) -> Iterator[Case]:
     """Yield the case with a size that is next below another's, in each way in which it can be made so small."""
     now = sizes_of(case)
     for smaller in _SMALLER[facet](now, sizes):
-        if smaller != now:
-            with contextlib.suppress(CaseError):
-                yield _resized(case, smaller)
+        with contextlib.suppress(CaseError):
+            resized = _resized(case, smaller)
+            # Padding may leave no image that is small enough.
+            if smaller != now and sizes_of(resized) == smaller:
+                yield resized
 
 
 def _resized(case: Case, sizes: Sizes) -> Case:

@@ -95,6 +95,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         error_ratio: Largest error / allowed error, both before the last rounding, over the elements that the interval
             lane judged; above 1 is a failure, 0 where nothing was judged there.
         seconds: Time that the judged call took; of a trial that passes, the quicker of both.
+        winners: The lowest and the highest channel that hold a minimum; None unless the trial passes with a result.
         wrong: Where the output is wrong, as a picture; None where there is no output to look at.
     """
 
@@ -105,6 +106,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     where: str = ""
     error_ratio: float = 0.0
     seconds: float = 0.0
+    winners: tuple[int, int] | None = None
     wrong: WrongElements | None = None
 
     @property

@@ -40,6 +40,9 @@ def traits(case: Case, verdict: Verdict, lines: Iterable[str] = ()) -> list[str]
     found += [f"{way} after {step}" for step in case.earlier]
     if case.relation:
         found += [f"{arithmetic}, {case.relation}", f"{way}, {case.relation}"]
+    if verdict.winners:
+        low, high, last = (min(channel // _TILES[0], _MOST_TILES) for channel in (*verdict.winners, case.c_out - 1))
+        found.append(f"{way}, minimum in tiles {low} to {high} of 0 to {last}")
     if verdict.lane == "interval" and math.isfinite(verdict.error_ratio):
         # Beyond the bound all errors are alike: there is no end of them.
         found.append(f"{arithmetic}: {int(10 * min(1.0, verdict.error_ratio))} tenths of the allowed error")

@@ -21,6 +21,9 @@ from hypothesis.database import DirectoryBasedExampleDatabase, InMemoryExampleDa
 
 from fuzz.campaign.shared_database import SharedDatabase, SharedDatabaseError, open_shared_database
 
+ROOT = Path(__file__).resolve().parents[3]
+EAGER = ROOT / "tests" / "candidates" / "eager_function.py"
+REACHING = b"fused-fuzz reaching"
 RETRY = 0.2
 PATIENCE = 20.0
 
@@ -313,3 +316,23 @@ def test_listeners_hear_of_other_machines_changes(server: Server) -> None:
 
     wait_until(is_heard, "a listener does not hear what another has saved")
     one.remove_listener(heard.append)
+
+
+def test_a_hunt_goes_on_when_the_server_goes_away(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "fuzz", "run", "--target", str(EAGER), "--time", "10s", "--workers", "1"]
+    with subprocess.Popen(
+        [*command, "--database", server.url, "--out", str(out)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as hunt:
+        wait_until(lambda: (out / "records.jsonl").exists(), "the hunt does not begin")
+        wait_until(lambda: list(open_shared_database(server.url).fetch(REACHING)), "a hunt shares nothing")
+        server.kill()
+        _, errors = hunt.communicate(timeout=60)
+    assert hunt.returncode == 0, errors
+    assert errors.count(f"shared database {server.url} cannot be used") == 1, errors
+    shared = len(list((out / "examples").glob("*/*")))
+    assert shared > 20, "without the server the hunt's own database holds what was reached"
