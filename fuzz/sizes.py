@@ -46,7 +46,13 @@ def reaches(facet: str, sizes: Sizes, other: Sizes) -> bool:
 
 
 def just_below(facet: str, case: Case, sizes: Sizes) -> Iterator[Case]:
-    """Yield the case with a size that is next below another's, in each way in which it can be made so small."""
+    """Yield the case with a size that is next below another's, in each way in which it can be, the thorough one last.
+
+    Args:
+        facet: Which size.
+        case: The case.
+        sizes: The other's.
+    """
     now = sizes_of(case)
     for smaller in _SMALLER[facet](now, sizes):
         with contextlib.suppress(CaseError):
@@ -92,6 +98,9 @@ def _smaller_image(now: Sizes, than: Sizes) -> Iterator[Sizes]:
 def _smaller_kernel(now: Sizes, than: Sizes) -> Iterator[Sizes]:
     yield from _lower("kh")(now, than)
     yield from _lower("kw")(now, than)
+    if reaches("kernel size", now, than) and than.kh * than.kw > 1:
+        # What a kernel that is not square shows goes on as long as it is none.
+        yield msgspec.structs.replace(now, kh=1, kw=1)
 
 
 _EXTENTS: Final[dict[str, Callable[[Sizes], tuple[int, ...]]]] = {

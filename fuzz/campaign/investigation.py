@@ -122,7 +122,7 @@ class Investigation:
             other = case
             for bucket in known:
                 name = bucket.removable[choice % len(bucket.removable)]
-                other = next(iter(bucket.without(name, other)), other)
+                other = [other, *bucket.without(name, other)][-1]
             if self._judge(other).failed:
                 return None
         return known[0]

@@ -65,6 +65,7 @@ def is_skew(case: Case) -> bool:
         (Case(w=40), {WIDE}),
         (Case(h=7, w=17, kh=3, kw=1), set()),  # both at once: neither alone
         (Case(w=9, kw=3), {SKEW}),
+        (Case(h=3, w=9, kh=2, kw=3), {SKEW}),
         (Case(h=5, w=18, c_in=3), {WIDE}),
     ],
 )
