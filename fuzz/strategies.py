@@ -71,6 +71,7 @@ _TELLING_CHANNELS: Final[tuple[Family, ...]] = ("impulse", "winner")
 _TILE: Final = 32
 _IMAGE_TILES: Final = 4
 _TILES: Final = (3, 6, 12, 12, 48, 96)
+MOST_TILES: Final = _TILES[-1]
 
 
 @cache
@@ -206,7 +207,7 @@ def cases(
             stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()
     allowed = effort * tiles / groups / (1 + len(earlier))
-    _fit(sizes, floors, kept, kh * kw, allowed, effort * _TILES[-1], by_image=config is not None)
+    _fit(sizes, floors, kept, kh * kw, allowed, effort * MOST_TILES, by_image=config is not None)
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
     if abilities.every_dtype and one_in(25):
         sizes[one_of(("rows", "columns"))], same = 0, False
@@ -255,6 +256,13 @@ def cases(
         relation=one_of(RELATIONS) if one_in(8) else None,
         seed=draw(_below(2**32)),
     )
+
+
+def tiles_of(case: Case) -> int:
+    """Return the size of a call in tiles, as `MOST_TILES` bounds it."""
+    rows, columns = (max(1, size) for size in case.out_size)
+    sizes = {"columns": columns, "rows": rows, "batch": case.n, "c_out": case.c_out, "c_in": case.c_in // case.groups}
+    return _tiles(sizes, case.kh * case.kw, by_image=case.config is not None)
 
 
 @st.composite

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fuzz.abilities import Abilities
 from fuzz.case import Case, Dtype, Precision
 from fuzz.layout import CONTIGUOUS, CaseError
+from fuzz.strategies import MOST_TILES, tiles_of
 
 # Fields that mean something together, which one parent gives as a whole.
 _PARTS: Final = (
@@ -40,6 +41,7 @@ def neighbours(
     *,
     dtypes: tuple[Dtype, ...] | None = None,
     precisions: tuple[Precision, ...] | None = None,
+    effort: float = 1.0,
 ) -> Case:
     """Draw a case like one of the models: some of its parts, or one of its sizes, are another's.
 
@@ -50,6 +52,7 @@ def neighbours(
         abilities: What the target can be asked.
         dtypes: Which dtypes to try; what the target promises if None.
         precisions: Likewise.
+        effort: Factor on the size of a call, as for `cases`: sizes of several parents multiply.
     """
     model, other = draw(st.sampled_from(models)), draw(drawn)
     mate = draw(st.sampled_from((other, *models)))
@@ -66,4 +69,5 @@ def neighbours(
         case = msgspec.structs.replace(model, **changes, seed=other.seed)
     except CaseError:
         return other
-    return case if abilities.promises(case, dtypes, precisions) else other
+    most = max(effort * MOST_TILES, tiles_of(model))
+    return case if abilities.promises(case, dtypes, precisions) and tiles_of(case) <= most else other

@@ -169,7 +169,7 @@ class Hunter:
         drawn = cases(self.abilities, dtypes=dtypes, precisions=precisions, effort=order.effort)
         if order.kind == "vary" and order.models:
             models = tuple(map(decode_case, order.models))
-            drawn = neighbours(models, drawn, self.abilities, dtypes=dtypes, precisions=precisions)
+            drawn = neighbours(models, drawn, self.abilities, dtypes=dtypes, precisions=precisions, effort=order.effort)
         seed = int.from_bytes(hashlib.sha256(f"{self.assignment.seed}/{order.number}".encode()).digest()[:8])
 
         def score(case: Case) -> tuple[str, float] | None:

@@ -14,7 +14,7 @@ from fuzz.abilities import Abilities
 from fuzz.campaign.drawing import INDEPENDENT
 from fuzz.case import Case, decode_case, encode_case
 from fuzz.layout import CONTIGUOUS, Layout, same
-from fuzz.strategies import cases
+from fuzz.strategies import MOST_TILES, cases, tiles_of
 from fuzz.variation import neighbours
 
 ASKED = {
@@ -138,3 +138,12 @@ def test_a_neighbour_shrinks() -> None:
     strategy = neighbours((RICH,), cases(EVERYTHING), EVERYTHING)
     found = find(strategy, lambda case: case.c_out > 33, settings=settings(QUICK, derandomize=True, database=None))
     assert found.c_out > 33
+
+
+@given(data=st.data(), models=MODELS, effort=st.sampled_from((0.25, 1.0)))
+def test_a_neighbour_is_no_larger_than_its_model_or_what_is_drawn(
+    data: st.DataObject, models: tuple[Case, ...], effort: float
+) -> None:
+    case = data.draw(neighbours(models, st.just(Case()), EVERYTHING, effort=effort))
+    most = max(effort * MOST_TILES, *map(tiles_of, (*models, Case())))
+    assert tiles_of(case) <= most, "sizes of several parents multiply"
