@@ -122,7 +122,7 @@ def test_a_model_in_a_dtype_that_only_the_user_asked_for_is_varied() -> None:
     model = msgspec.structs.replace(Case(), n=3, h=20, w=70, c_out=40, bias=True, dtype="float16", values="winner")
     found = drawn(model, asked, 100, dtypes=("float16",))
     near = sum(shared(model, case) >= 0.7 * (len(Case.__struct_fields__) - 1) for case in found)
-    assert near > 0.8 * len(found), f"only {near} of {len(found)} are neighbours: the others are drawn anew"
+    assert near > 0.7 * len(found), f"only {near} of {len(found)} are neighbours: the others are drawn anew"
 
 
 def test_neighbours_differ_from_one_another() -> None:
