@@ -7,49 +7,40 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 
-from fuzz.campaign.engine import Engine, cores
+from fuzz.campaign.engine import Engine
 from fuzz.campaign.hunt import Hunt
+from fuzz.campaign.interrupt import interruptible
 from fuzz.campaign.isolation import InfrastructureError, IsolatedTarget, UsageError
 from fuzz.campaign.ledger import read_ledger
 from fuzz.campaign.plan import Plan
-from fuzz.campaign.process import end_all
 from fuzz.campaign.reading import read_case, read_summary
 from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
 from fuzz.campaign.store import write
 from fuzz.case import DTYPES, Case, Dtype, Precision
-from fuzz.gate.workload import WORKLOADS
+from fuzz.cli_gate import gate, profile
 from fuzz.layout import CaseError
+from fuzz.options import TARGET_HELP, device_option, resolved, seconds_of, worker_count
 from fuzz.report.progress import Progress
 from fuzz.report.summary import summary_text
 from fuzz.report.text import verdict_text
 
-_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DEFAULT_SECONDS: Final = 60.0
 _REPRO_SECONDS: Final = 120.0
-_UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Shipped with the repository, not with the package: an installed package hunts without it.
 _CORPUS: Final = Path(__file__).resolve().parent.parent / "tests" / "corpus"
-
-_TARGET_HELP: Final = "fused, two-pass, FILE.py, FILE.py:NAME or package.module:NAME"
-_device_option: Final = click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    with _interruptible():
+    with interruptible():
         return _run(arguments)
 
 
@@ -79,14 +70,18 @@ def command() -> None:
     """Hunt flaws in kernels of min over channels of (conv2d(x, weight) + bias) · scale."""
 
 
+command.add_command(gate)
+command.add_command(profile)
+
+
 @command.command()
-@click.option("--target", default="fused", show_default=True, help=_TARGET_HELP)
+@click.option("--target", default="fused", show_default=True, help=TARGET_HELP)
 @click.option("--time", help="How long: 60s, 30m, 8h.  [default: 60s]")
 @click.option("--max-cases", type=click.IntRange(min=1), help="End after this many cases.")
 @click.option("--workers", default="auto", show_default=True, help="Processes that run the target: a number, or auto.")
 @click.option("--seed", type=click.IntRange(min=0), help="Repeat a hunt's draws.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="fuzz-out", show_default=True)
-@_device_option
+@device_option
 @click.option("--dtype", type=click.Choice(DTYPES), multiple=True, help="Repeat for several.")
 @click.option("--precision", type=click.Choice(["tf32", "ieee"]), help="How float32 is judged.")
 @click.option("--resume", is_flag=True, help="Go on where the last hunt in the folder ended.")
@@ -115,14 +110,14 @@ def run(
     engine: str,
 ) -> int:
     """Hunt: draw cases, try them, shrink what fails, keep it, go on."""
-    seconds = _seconds(time) if time else None if max_cases else _DEFAULT_SECONDS
+    seconds = seconds_of(time) if time else None if max_cases else _DEFAULT_SECONDS
     plan = Plan(
-        target=_resolved(target),
+        target=resolved(target),
         out=out,
         seed=_seed(seed, out, resume),
         seconds=seconds,
         max_cases=max_cases,
-        workers=None if workers == "auto" else _workers(workers),
+        workers=None if workers == "auto" else worker_count(workers),
         device=device,
         dtypes=dtype or None,
         precisions=(precision,) if precision else None,
@@ -144,20 +139,20 @@ def run(
 
 @command.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--target", help=_TARGET_HELP + "  [default: the one it was found on]")
-@_device_option
+@click.option("--target", help=TARGET_HELP + "  [default: the one it was found on]")
+@device_option
 @click.option("--sanitize", type=click.Choice(TOOLS), help="Run it under compute-sanitizer, on a GPU.")
 def repro(*, path: Path, target: str | None, device: str, sanitize: str | None) -> int:
     """Run a kept case again."""
     kept = read_case(path)
-    name = _resolved(target or kept.target)
+    name = resolved(target or kept.target)
     if sanitize:
         return _replay_sanitized(kept.case, name, sanitize)
     return replay_case(kept.case, target=name, device=device)
 
 
 @command.command()
-@click.option("--target", multiple=True, help=_TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
+@click.option("--target", multiple=True, help=TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
 @click.option("--only", multiple=True, metavar="NAME", help="Mutants whose names begin so; repeat for several.")
 @click.option("--max-cases", type=click.IntRange(min=1), default=1000, show_default=True, help="Cases for each mutant.")
 @click.option("--sample", type=click.IntRange(min=1), help="So many mutants, chosen by the seed.")
@@ -184,12 +179,12 @@ def mutants(
     from fuzz.report.mutants import MutantProgress, mutants_text
 
     wish = Wish(
-        targets=tuple(map(_resolved, target)) or BUILT_IN_TARGETS,
+        targets=tuple(map(resolved, target)) or BUILT_IN_TARGETS,
         only=only,
         max_cases=max_cases,
         sample=sample,
         seed=seed,
-        jobs=_workers(workers),
+        jobs=worker_count(workers),
         equivalents=equivalents,
         corpus=_CORPUS,
     )
@@ -202,56 +197,6 @@ def mutants(
         write(json_file, write_record(record))
     print(mutants_text(record), end="")
     return 1 if any(result.status == "survived" for result in record.results) else 0
-
-
-@command.group()
-def gate() -> None:
-    """Judge a kernel's speed: by what the compiler made of it, or on a GPU."""
-
-
-@gate.command()
-@click.option("--target", multiple=True, help=_TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
-@click.option("--card", default="RTX 4090", show_default=True, help="The card to build for.")
-@click.option("--workers", default="auto", show_default=True, help="Processes that compile: a number, or auto.")
-@click.option("--baseline", type=click.Path(path_type=Path), help="What to compare with.  [default: the kept one]")
-@click.option("--update", is_flag=True, help="Write the baseline anew, as everything is now.")
-@click.option("--walk", is_flag=True, help="Climb the ladder of tiles instead, and print what each is made of.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all builds.")
-def static(
-    *,
-    target: tuple[str, ...],
-    card: str,
-    workers: str,
-    baseline: Path | None,
-    update: bool,
-    walk: bool,
-    json_file: Path | None,
-) -> int:
-    """Build a kernel for a card that need not be there: spills, occupancy, widths of loads, the least time."""
-    from fuzz.gate.command import gate_static, gate_walk
-
-    targets, processes = tuple(map(_resolved, target)), _workers(workers)
-    if walk:
-        print(gate_walk(targets, card, processes, json_file=json_file), end="")
-        return 0
-    text, status = gate_static(targets, card, processes, baseline, update=update, json_file=json_file)
-    print(text, end="")
-    return status
-
-
-@gate.command()
-@click.option("--target", default="fused", show_default=True, help=_TARGET_HELP)
-@click.option("--rounds", type=click.IntRange(min=20), default=100, show_default=True, help="Times of each contender.")
-@click.option("--only", multiple=True, type=click.Choice(WORKLOADS), help="A workload; repeat for several.")
-@click.option("--thresholds", type=click.Path(path_type=Path), help="What to reach, as TOML.  [default: the kept one]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write what was measured.")
-def runtime(*, target: str, rounds: int, only: tuple[str, ...], thresholds: Path | None, json_file: Path | None) -> int:
-    """Time a kernel on this GPU beside eager, torch.compile and the unfused kernels, in turn."""
-    from fuzz.gate.command import gate_runtime
-
-    text, status = gate_runtime(_resolved(target), rounds, only, thresholds, json_file=json_file)
-    print(text, end="")
-    return status
 
 
 @command.command()
@@ -273,17 +218,6 @@ def report(*, folder: Path) -> int:
     from fuzz.report.page import write_report
 
     print(write_report(folder))
-    return 0
-
-
-@command.command()
-@click.option("--target", multiple=True, help=_TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all figures.")
-def profile(*, target: tuple[str, ...], json_file: Path | None) -> int:
-    """Run a kernel under Nsight Compute, on a GPU, for the headline shape in float32."""
-    from fuzz.gate.command import profile_targets
-
-    print(profile_targets(tuple(map(_resolved, target)), json_file=json_file), end="")
     return 0
 
 
@@ -321,54 +255,10 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let every signal that asks for an end raise `KeyboardInterrupt`, and a second one end the process at once.
-
-    What is ignored stays ignored: a shell has its background jobs ignore Ctrl-C, and `nohup` the end of the terminal.
-    """
-    before = {number: signal.getsignal(number) for number in _ENDING_SIGNALS}
-    handled = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-
-    def interrupt(number: int, frame: object) -> None:
-        for each in handled:
-            signal.signal(each, _end_at_once)
-        raise KeyboardInterrupt
-
-    for number in handled:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in handled:
-            if signal.getsignal(number) is interrupt:
-                signal.signal(number, before[number])
-
-
-def _end_at_once(number: int, frame: object) -> None:
-    end_all()
-    os._exit(130)
-
-
 def _give_up_stdout() -> None:
     """Let Python not try, and complain, once more when it ends: nobody takes what is printed."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match or float(match[1]) <= 0:
-        raise UsageError(f"--time {text}: must be a positive number with s, m or h, like 60s, 30m or 8h")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _workers(text: str) -> int:
-    if text == "auto":
-        return cores()
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--workers {text}: must be auto or a number of at least 1")
-    return int(text)
 
 
 def _engine(name: str, plan: Plan) -> Engine | None:
@@ -388,11 +278,3 @@ def _seed(asked: int | None, out: Path, resume: bool) -> int:
         if isinstance(earlier, int):
             return earlier
     return secrets.randbits(32)
-
-
-def _resolved(target: str) -> str:
-    """Make a file target independent of the working directory, so that its cases replay from anywhere."""
-    place, colon, name = target.rpartition(":") if not target.endswith(".py") else (target, "", "")
-    if place.endswith(".py"):
-        return f"{Path(place).resolve()}{colon}{name}"
-    return target

@@ -16,25 +16,22 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.campaign.crew import (
+from fuzz.campaign.crew import Crewman, LostHunterError, NoRoomError, RemoteHunter
+from fuzz.campaign.engine import assignment_of
+from fuzz.campaign.hunter import Assignment, Hunter, Trial
+from fuzz.campaign.isolation import InfrastructureError, UsageError, target_path
+from fuzz.campaign.orders import (
     Answer,
-    Crewman,
     Done,
     Failed,
-    LostHunterError,
-    NoRoomError,
     Order,
     Ready,
-    RemoteHunter,
     carry_out,
     decode_answer,
     decode_order,
     error_of,
     failed_of,
 )
-from fuzz.campaign.engine import assignment_of
-from fuzz.campaign.hunter import Assignment, Hunter, Trial
-from fuzz.campaign.isolation import InfrastructureError, UsageError, target_path
 from fuzz.campaign.plan import Plan
 
 # A GPU is kept busy by several processes: most of a trial is work of the CPU.

@@ -120,6 +120,19 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that they have."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == pid:
+            found += [int(path.parent.name), *descendants(int(path.parent.name))]
+    return found
+
+
 def one_line(errors: str) -> str:
     """Return the last line of what the command complains of; there must be just one complaint."""
     complaints = [line for line in errors.splitlines() if line.startswith("fuzz: ")]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import drills
 import msgspec
 import pytest
 from planted import TILED
@@ -34,19 +35,6 @@ def hunted(crewman: Crewman, order: Round) -> list[Case]:
     return [trial.case for trial in trials]
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(words[1]) == pid:
-            found.append(int(path.parent.name))
-    return found
-
-
 def assert_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + 20.0
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
@@ -63,7 +51,7 @@ def trying(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def remote(trying: Path) -> Iterator[HunterProcess]:
     process = HunterProcess(assignment(EAGER, journal=str(trying / "0.json")))
-    below = [process._process.pid, *children(process._process.pid)]
+    below = [process._process.pid, *drills.descendants(process._process.pid)]
     assert len(below) == 2, "a hunter has one process, which holds the target"
     yield process
     process.close()
@@ -120,7 +108,7 @@ def test_a_target_that_cannot_be_loaded_is_refused_in_the_same_words(tmp_path: P
 
 def test_a_hunter_that_is_killed_in_the_middle_is_lost() -> None:
     process = HunterProcess(assignment(EAGER))
-    below = [process._process.pid, *children(process._process.pid)]
+    below = [process._process.pid, *drills.descendants(process._process.pid)]
 
     def kill(trial: Trial) -> None:
         os.kill(process._process.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import drills
 import pytest
 
 from fuzz.campaign.census import TRIED, census_of
@@ -48,19 +49,6 @@ def conv_scale_min(x, weight, bias, scale):
     time.sleep(1.0 if scale < 0 else 0.0)
     return torch.min((torch.conv2d(x, weight) + bias.view(1, -1, 1, 1)) * scale, dim=1, keepdim=True).values
 """
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes that a process has started, and those that they have."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = path.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(words[1]) == pid:
-            found += [int(path.parent.name), *children(int(path.parent.name))]
-    return found
 
 
 class Killed:
@@ -104,7 +92,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Killed, dict[str, 
         while time.monotonic() < deadline and (not records.exists() or records.stat().st_size == size):
             time.sleep(0.02)
         time.sleep(chance.uniform(0.0, 1.0))
-        below = children(process.pid)
+        below = drills.descendants(process.pid)
         if kill % 2 and below:
             os.kill(chance.choice(below), signal.SIGKILL)
             time.sleep(chance.uniform(0.0, 1.0))
@@ -169,7 +157,7 @@ def test_a_worker_that_is_killed_accuses_nobody(tmp_path: Path) -> None:
     chance, kills = random.Random(5), 0
     while process.poll() is None:
         time.sleep(chance.uniform(1.0, 3.0))
-        below = children(process.pid)
+        below = drills.descendants(process.pid)
         if below and process.poll() is None:
             os.kill(chance.choice(below), signal.SIGKILL)
             kills += 1
