@@ -68,7 +68,7 @@ def page(folder: Path, summary: Mapping[str, Any]) -> str:
         files=covered_files(msgspec.convert(summary["mask_coverage"], tuple[LineCoverage, ...])),
         count_words=count_words,
         found_words=found_words,
-        counts=bool(summary["mended"]) or any(not failure["waived"] for failure in summary["failures"]),
+        is_bad=bool(summary["mended"]) or any(not failure["waived"] for failure in summary["failures"]),
     )
     return text
 

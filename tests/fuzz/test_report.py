@@ -72,7 +72,7 @@ def test_a_failure_is_told_with_its_words_whatever_they_are(tmp_path: Path) -> N
     assert "script" not in read.tags, "a kernel's message became a part of the page"
     assert "<script>alert('&')</script>" in read.text
     assert f"python -m fuzz repro {tmp_path}/failures/{failure_id(f'wrong result {NASTY}')}" in read.text
-    assert "1 failure" in read.text
+    assert '<span class="bad">1 failure</span>' in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "1 h 1 min" in read.text
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
@@ -113,7 +113,7 @@ def test_masks_are_shown_on_the_source_whatever_it_holds(tmp_path: Path) -> None
 def test_a_clean_hunt_says_what_it_never_met(tmp_path: Path) -> None:
     hunted(tmp_path, [(Case(values="gaussian"), Verdict(status="pass", lane="interval", error_ratio=0.5))], [])
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "no failure" in page
+    assert '<span class="good">no failure</span>' in page
     assert "values: cancelling" in page
     assert page.count("<svg") == 3
     assert "http" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
