@@ -23,6 +23,7 @@ class LineCoverage(msgspec.Struct, frozen=True, kw_only=True):
         operation: What the line does; a line that loads and stores has one entry for each.
         text: The source of that line.
         all_true: How often it ran with every lane taking part; likewise `mixed` and `all_false`.
+        lanes: The most that one of its masks had: a mask of one lane cannot be mixed.
     """
 
     file: str
@@ -32,6 +33,7 @@ class LineCoverage(msgspec.Struct, frozen=True, kw_only=True):
     all_true: int = 0
     mixed: int = 0
     all_false: int = 0
+    lanes: int = 0
 
     @property
     def executions(self) -> int:
@@ -55,4 +57,5 @@ def _sum(one: LineCoverage, other: LineCoverage) -> LineCoverage:
         all_true=one.all_true + other.all_true,
         mixed=one.mixed + other.mixed,
         all_false=one.all_false + other.all_false,
+        lanes=max(one.lanes, other.lanes),
     )

@@ -42,6 +42,7 @@ class LineRecorder:
             key = (id(frame.f_code), frame.f_lasti, operation)
             counts = self._counts_at.get(key) or self._new_counts(key, frame)
             counts[0 if lanes == mask.size else 1 if lanes else 2] += 1
+            counts[3] = max(counts[3], int(mask.size))
         return lanes
 
     def place(self) -> tuple[str, int, str]:
@@ -54,7 +55,7 @@ class LineRecorder:
 
     def coverage(self) -> tuple[LineCoverage, ...]:
         """Return the counts, with zeros for lines that were not reached."""
-        counts = {place: [0, 0, 0] for place in self._unreached()} | self._counts
+        counts = {place: [0, 0, 0, 0] for place in self._unreached()} | self._counts
         return tuple(
             LineCoverage(
                 file=file,
@@ -64,6 +65,7 @@ class LineRecorder:
                 all_true=count[0],
                 mixed=count[1],
                 all_false=count[2],
+                lanes=count[3],
             )
             for (file, line, operation), count in sorted(counts.items())
         )
@@ -77,7 +79,7 @@ class LineRecorder:
     def _new_counts(self, key: tuple[int, int, Operation], frame: FrameType) -> list[int]:
         code, operation = frame.f_code, key[2]
         self._codes[id(code)] = code
-        counts = self._counts.setdefault((code.co_filename, frame.f_lineno, operation), [0, 0, 0])
+        counts = self._counts.setdefault((code.co_filename, frame.f_lineno, operation), [0, 0, 0, 0])
         self._counts_at[key] = counts
         return counts
 

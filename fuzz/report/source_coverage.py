@@ -95,7 +95,7 @@ def _covered_file(path: str, entries: Sequence[LineCoverage]) -> CoveredFile:
 def _word(seen: LineCoverage, *, has_mask: bool) -> str:
     if not seen.executions:
         return NEVER_REACHED
-    if seen.mixed:
+    if seen.mixed or (seen.lanes == 1 and seen.all_true and seen.all_false):
         return ""
     return NEVER_MIXED if has_mask else UNMASKED
 

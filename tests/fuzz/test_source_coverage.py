@@ -61,6 +61,15 @@ def test_an_access_says_in_a_word_what_was_not_tried(tmp_path: Path) -> None:
     ]
 
 
+def test_a_mask_of_one_lane_is_tested_by_both_that_it_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "kernel.py"
+    path.write_text(SOURCE)
+    entries = coverage(path, [(4, 0, 0), (4, 0, 1), (4, 0, 1), (4, 0, 0), (0, 0, 9)])
+    lanes = (1, 1, 32, 1, 1)
+    (file,) = covered_files(msgspec.structs.replace(entry, lanes=n) for entry, n in zip(entries, lanes, strict=True))
+    assert [access.word for access in file.accesses] == ["unmasked", "", "never mixed", "never mixed", "never mixed"]
+
+
 def test_the_source_of_functions_that_access_memory_is_shown(tmp_path: Path) -> None:
     path = tmp_path / "kernel.py"
     path.write_text(SOURCE)
