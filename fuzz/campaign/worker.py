@@ -6,14 +6,16 @@ process, exit, crash or hang, is seen from the other end.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
+import itertools
 import os
 import signal
 import sys
 import threading
 import time
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fuzz.campaign.marks import taken_marks
 from fuzz.campaign.overlay import Overlay
@@ -35,6 +37,8 @@ from fuzz.coverage import LineCoverage
 
 if TYPE_CHECKING:
     import torch
+
+_TRIM_EVERY: Final = 1000  # trials: it takes milliseconds
 
 
 def main(descriptor: int) -> None:
@@ -100,7 +104,9 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
             raise TargetError(f"target {load.target}: it does not import {', '.join(sorted(overlay.unread))}")
         warm_up(device)
         send(connection, Loaded(target.abilities, taken_marks()))
-        while True:
+        for number in itertools.count(1):
+            if number % _TRIM_EVERY == 0:
+                give_back_memory()
             message = decode(connection.recv_bytes())
             assert isinstance(message, Try)
             if message.fresh:
@@ -126,6 +132,13 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
             send(connection, Tried(verdict, spent, tuple(coverage), bits, taken_marks()))
     except TargetError as error:
         send(connection, Refused(str(error)))
+
+
+def give_back_memory() -> None:
+    """Let the C library return what it holds free: tensors of all sizes leave gaps, which add up over a night."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
+    if trim is not None:
+        trim(0)
 
 
 def _device_works(device: torch.device) -> bool:
