@@ -41,7 +41,9 @@ _CORPUS: Final = Path(__file__).resolve().parent.parent / "tests" / "corpus"
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status."""
     with interruptible():
-        return _run(arguments)
+        status = _run(arguments)
+    _let_go()
+    return status
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -56,8 +58,6 @@ def _run(arguments: list[str] | None) -> int:
     except InfrastructureError as error:
         return _complain(str(error), 3)
     except OSError as error:
-        if error.filename is None:
-            _give_up_stdout()
         return _complain(f"{error.filename or 'standard output'}: {error.strerror or error}", 3)
     except SystemExit:  # click's answer to a pipe that nobody reads
         return _complain("standard output: nobody reads it", 3)
@@ -255,10 +255,14 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-def _give_up_stdout() -> None:
-    """Let Python not try, and complain, once more when it ends: nobody takes what is printed."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _let_go() -> None:
+    """Let Python not try once more when it ends, and fail, to print what nobody takes."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _engine(name: str, plan: Plan) -> Engine | None:

@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# What pytest, Hypothesis and the plugins go by.
-FORGOTTEN = ("PYTEST", "HYPOTHESIS", "CI", "FUZZ_")
+# What pytest, Hypothesis and the plugins go by; and by what Hypothesis knows that it runs in a CI.
+FORGOTTEN = (
+    *("PYTEST", "HYPOTHESIS", "CI", "FUZZ_"),
+    *("__TOX", "TF_BUILD", "bamboo", "BUILDKITE", "CODEBUILD", "GITHUB_ACTIONS", "GITLAB_CI", "HEROKU", "TEAMCITY"),
+)
 
 
 def run_pytest(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
