@@ -97,7 +97,8 @@ def svg(document: dict[str, Any]) -> str:
         place.plot(cases, target, color=BLUE, linewidth=1.2)
         place.plot(cases, hunt, color=INK, linewidth=1.2)
         for held, name, colour in ((target, "the target's process", BLUE), (hunt, "the hunt", INK)):
-            place.annotate(name, (cases[-1], held[-1]), (-4, 5), textcoords="offset points", ha="right", color=colour)
+            above = cases[0], max(held[: len(held) // 8])
+            place.annotate(name, above, (0, 8), textcoords="offset points", color=colour)
         place.set(xlabel="cases", ylabel="MiB held", xlim=(0, None), ylim=(0, 1.25 * max(*target, *hunt)))
         bare(place)
     return drawing.svg
