@@ -74,8 +74,9 @@ class Bucket(msgspec.Struct, frozen=True):
         """Return whether the other bucket is this defect, seen in a case that was shrunk less far."""
         if self.manifestation != other.manifestation or not set(self.facets) <= set(other.facets):
             return False
-        sizes = [name for name in self.facets if is_size(name)] if self.sizes and other.sizes else []
-        return all(reaches(name, other.sizes, self.sizes) for name in sizes if other.sizes and self.sizes)
+        if self.sizes is None or other.sizes is None:
+            return True
+        return all(reaches(name, other.sizes, self.sizes) for name in self.facets if is_size(name))
 
     @property
     def removable(self) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ import msgspec
 
 from fuzz.abilities import Abilities
 from fuzz.campaign.buckets import Bucket
-from fuzz.campaign.hunter import Assignment, Hunter, Round, Trial
-from fuzz.campaign.isolation import InfrastructureError, UsageError, worker_environment
+from fuzz.campaign.hunter import Assignment, Round, Trial
+from fuzz.campaign.isolation import InfrastructureError, worker_environment
 from fuzz.campaign.orders import (
     Answer,
     Attempting,
@@ -38,7 +38,7 @@ from fuzz.campaign.orders import (
     decode_answer,
     decode_order,
     error_of,
-    failed_of,
+    loaded,
 )
 from fuzz.campaign.process import end_all
 from fuzz.case import Case, decode_case, encode_case
@@ -79,6 +79,16 @@ class Crewman(Protocol):
 
     def close(self) -> None:
         """As `Hunter.close`."""
+
+
+def ready_of(answer: bytes) -> Ready:
+    """Return what a hunter says that has loaded the target; raises what kept it from that."""
+    said = decode_answer(answer)
+    if isinstance(said, Failed):
+        raise error_of(said)
+    if not isinstance(said, Ready):
+        raise LostHunterError(f"answered {type(said).__name__} when it was to load the target")
+    return said
 
 
 class RemoteHunter:
@@ -161,11 +171,7 @@ class HunterProcess(RemoteHunter):
         self._connection = Connection(ours.detach())
         try:
             self._send(msgspec.json.encode(assignment))
-            ready = decode_answer(self._receive())
-            if isinstance(ready, Failed):
-                raise error_of(ready)
-            if not isinstance(ready, Ready):
-                raise LostHunterError(f"answered {type(ready).__name__} when it was to load the target")
+            ready = ready_of(self._receive())
         except BaseException:
             self.close()
             raise
@@ -220,15 +226,11 @@ def main(descriptor: int) -> None:
         with contextlib.suppress(OSError):
             connection.send_bytes(msgspec.json.encode(message))
 
-    assignment = msgspec.json.decode(connection.recv_bytes(), type=Assignment)
+    assignment = connection.recv_bytes()
     threading.Thread(target=receive, daemon=True).start()
-    try:
-        hunter = Hunter(assignment)
-    except (UsageError, InfrastructureError) as error:
-        answer(failed_of(error))
-        return
-    answer(Ready(hunter.device, hunter.versions, hunter.abilities))
-    while True:
+    hunter, outcome = loaded(assignment)
+    answer(outcome)
+    while hunter is not None:
         carry_out(hunter, decode_order(orders.get()), answer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable
@@ -77,7 +78,8 @@ class Desk:
         self.examples = Examples(self.plan.out, self.plan.database, self.notify)
         self.store = Store(self.plan.out)
         if self.plan.resume:
-            self._earlier, self.census = census_of(self.plan.out), census_of(self.plan.out)
+            self._earlier = census_of(self.plan.out)
+            self.census = copy.deepcopy(self._earlier)
             self._drawn = {case_key(case) for case in self.store.lately_drawn()}
             self.bugs.restore(self.store, self.census.hits)
         for case in (*(self.examples.own("reaching") if self.plan.resume else ()), *self.examples.others("reaching")):
@@ -134,9 +136,8 @@ class Desk:
 
     def check_over(self) -> None:
         """Raise `HuntOverError` once the hunt is to end."""
-        over_time = self.left is not None and self.left <= 0
-        over_cases = self.plan.max_cases is not None and self.cases_now >= self.plan.max_cases
-        if over_time or over_cases or self.stopped.is_set():
+        self._check_wanted()
+        if self.left is not None and self.left <= 0:
             raise HuntOverError
 
     def interrupted(self) -> list[Case]:
@@ -242,6 +243,7 @@ class Desk:
         self.store.record({"event": event, "at": self.at, **what})
 
     def _check_wanted(self) -> None:
+        """Raise `HuntOverError` where not even a trial that was made in time is wanted any more."""
         over_cases = self.plan.max_cases is not None and self.cases_now >= self.plan.max_cases
         if self.stopped.is_set() or over_cases:
             raise HuntOverError

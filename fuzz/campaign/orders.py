@@ -9,7 +9,7 @@ import msgspec
 
 from fuzz.abilities import Abilities
 from fuzz.campaign.buckets import Bucket
-from fuzz.campaign.hunter import Hunter, Round, Trial
+from fuzz.campaign.hunter import Assignment, Hunter, Round, Trial
 from fuzz.campaign.isolation import InfrastructureError, UsageError
 from fuzz.case import decode_case, encode_case
 from fuzz.coverage import LineCoverage
@@ -86,6 +86,15 @@ def decode_answer(data: bytes) -> Answer:
     """Return an answer; raises `msgspec.ValidationError` for anything else."""
     answer: Answer = _ANSWERS.decode(data)
     return answer
+
+
+def loaded(assignment: bytes) -> tuple[Hunter | None, Ready | Failed]:
+    """Make the hunter that an assignment, as JSON, asks for; return it, if it can be had, and the answer to give."""
+    try:
+        hunter = Hunter(msgspec.json.decode(assignment, type=Assignment))
+    except (UsageError, InfrastructureError) as error:
+        return None, failed_of(error)
+    return hunter, Ready(hunter.device, hunter.versions, hunter.abilities)
 
 
 def carry_out(hunter: Hunter, order: Order, answer: Callable[[Answer], None]) -> None:

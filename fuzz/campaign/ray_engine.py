@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
-from fuzz.campaign.crew import Crewman, LostHunterError, NoRoomError, RemoteHunter
+from fuzz.campaign.crew import Crewman, LostHunterError, NoRoomError, RemoteHunter, ready_of
 from fuzz.campaign.engine import assignment_of
-from fuzz.campaign.hunter import Assignment, Hunter, Trial
+from fuzz.campaign.hunter import Hunter, Trial
 from fuzz.campaign.isolation import InfrastructureError, UsageError, target_path
 from fuzz.campaign.orders import (
     Answer,
@@ -27,10 +27,8 @@ from fuzz.campaign.orders import (
     Order,
     Ready,
     carry_out,
-    decode_answer,
     decode_order,
-    error_of,
-    failed_of,
+    loaded,
 )
 from fuzz.campaign.plan import Plan
 
@@ -50,18 +48,13 @@ class Actor:
     """
 
     def __init__(self, assignment: bytes) -> None:
-        self._assignment = msgspec.json.decode(assignment, type=Assignment)
+        self._assignment = assignment
         self._hunter: Hunter | None = None
 
     def load(self) -> bytes:
         """Load the target and return `Ready`, or `Failed`."""
-        answer: Answer
-        try:
-            self._hunter = Hunter(self._assignment)
-            answer = Ready(self._hunter.device, self._hunter.versions, self._hunter.abilities)
-        except (UsageError, InfrastructureError) as error:
-            answer = failed_of(error)
-        return msgspec.json.encode(answer)
+        self._hunter, outcome = loaded(self._assignment)
+        return msgspec.json.encode(outcome)
 
     def obey(self, order: bytes) -> Iterator[list[bytes]]:
         """Carry out an order, and yield the answers as they come."""
@@ -164,17 +157,12 @@ class RayEngine:
         loading = actor.load.remote()
         try:
             self._wait_for_room(actor)
-            ready = decode_answer(self._ray.get(loading))
+            return RayHunter(self._ray, actor, ready_of(self._ray.get(loading)))
         except self._ray.exceptions.RayError as error:
             raise LostHunterError(_first_line(error)) from None
         except BaseException:
             self._ray.kill(actor)
             raise
-        if isinstance(ready, Failed):
-            self._ray.kill(actor)
-            raise error_of(ready)
-        assert isinstance(ready, Ready)
-        return RayHunter(self._ray, actor, ready)
 
     def close(self) -> None:
         """Leave the cluster."""
