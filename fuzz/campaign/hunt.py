@@ -54,7 +54,7 @@ class Hunt:
     engine: Engine | None = None
     effort: float = _FIRST_EFFORT
     _crew: dict[int, Crewman] = field(default_factory=dict)
-    _orphans: deque[Job] = field(default_factory=deque)
+    _waiting: deque[Job] = field(default_factory=deque)
     _doing: dict[int, str] = field(default_factory=dict)
     _error: BaseException | None = None
     _summary_due: float = 0.0
@@ -131,6 +131,8 @@ class Hunt:
         return self.desk.summary(exit_status)
 
     def _work(self) -> None:
+        # Before anybody draws: what this hunt tries and keeps is not what was known when it began.
+        self._waiting.extend(self._replays())
         threads = [
             threading.Thread(target=self._guarded, args=(rank,), daemon=True) for rank in range(self._engine.workers)
         ]
@@ -166,13 +168,13 @@ class Hunt:
 
     def _serve(self, rank: int) -> None:
         """Give one worker its jobs; where it is lost, what is left of its job goes to whoever is free first."""
-        jobs, lost = self._jobs(rank), 0
+        lost = 0
         while True:
             self.desk.check_over()
             job, before = None, 0
             try:
                 crewman = self._hire(rank)
-                job = self._next_job(jobs)
+                job = self._next_job()
                 before = len(job.delivered)
                 self._do(job, rank, crewman)
                 lost = 0
@@ -182,15 +184,15 @@ class Hunt:
                 lost += 1
                 if job is not None:
                     lost = 1 if len(job.delivered) > before else lost
-                    self._orphans.append(job)
+                    self._waiting.appendleft(job)
                 self._lose(rank, error, lost)
 
-    def _next_job(self, jobs: Iterator[Job]) -> Job:
-        """Return what a lost worker left, if another one did not take it, or the next job of this one."""
+    def _next_job(self) -> Job:
+        """Return what a lost worker left, or what was known before, if another one did not take it; or a new round."""
         try:
-            return self._orphans.popleft()
+            return self._waiting.popleft()
         except IndexError:
-            return next(jobs)
+            return self._draw()
 
     def _do(self, job: Job, rank: int, crewman: Crewman) -> None:
         """Do what is left of a job: it may have been begun by a worker that was lost."""
@@ -204,7 +206,7 @@ class Hunt:
 
     def _look_into_orphans(self) -> None:
         """Look into what failed on workers that were lost when the hunt was about to end."""
-        for job in [job for job in self._orphans if job.failing is not None]:
+        for job in [job for job in self._waiting if job.failing is not None]:
             for attempt in range(1, _MOST_LOST + 1):
                 try:
                     self._do(job, 0, self._hire(0))
@@ -212,23 +214,20 @@ class Hunt:
                 except (LostHunterError, NoRoomError) as error:
                     self._lose(0, LostHunterError(str(error)), attempt)
 
-    def _jobs(self, rank: int) -> Iterator[Job]:
-        """The first worker replays what is known before anything else; then all of them draw."""
-        if rank == 0:
-            yield from self._replays()
-        while True:
-            effort, self.effort = self.effort, min(1.0, self.effort * 2)
-            number, models = self.desk.next_round()
-            examples = _ROUND if effort >= 1 else _GROWING_ROUND
-            yield Draw(number=number, examples=examples, effort=effort, models=models)
+    def _draw(self) -> Draw:
+        """Return the next round."""
+        effort, self.effort = self.effort, min(1.0, self.effort * 2)
+        number, models = self.desk.next_round()
+        examples = _ROUND if effort >= 1 else _GROWING_ROUND
+        return Draw(number=number, examples=examples, effort=effort, models=models)
 
-    def _replays(self) -> Iterator[Job]:
-        known = self.desk.store.known_cases()  # before this hunt keeps some of its own
+    def _replays(self) -> Iterator[Attempt]:
+        """Yield what is tried before anything is drawn."""
         for waiver in self.plan.ledger:
             yield Attempt(case=waiver.case, purpose="waived", waiver=waiver)
         for case in self.desk.interrupted():
             yield Attempt(case=case, purpose="interrupted")
-        for path, case in known:
+        for path, case in self.desk.store.known_cases():
             yield Attempt(case=case, purpose="known failure", failure=path.parent.name)
         for case in self.desk.examples.others("failing"):
             yield Attempt(case=case, purpose="shared")

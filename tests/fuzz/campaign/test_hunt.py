@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -108,10 +109,10 @@ class FakeCrewman:
 class Hunted:
     """A hunt on fake workers, and what it left."""
 
-    def __init__(self, world: World, out: Path, *, max_cases: int = 40, **wish: Any) -> None:
+    def __init__(self, world: World, out: Path, *, max_cases: int = 40, kind: type[Hunt] = Hunt, **wish: Any) -> None:
         self.news: list[str] = []
         plan = Plan(target="fake", out=out, seed=1, max_cases=max_cases, **wish)
-        self.hunt = Hunt(plan, lambda status, news: self.news.append(news), engine=world)
+        self.hunt = kind(plan, lambda status, news: self.news.append(news), engine=world)
         self.status = self.hunt.run()
         self.records = list(read_records(out / "records.jsonl"))
 
@@ -202,6 +203,21 @@ def test_what_was_not_looked_into_is_tried_first_by_the_next_hunt(tmp_path: Path
     assert again["case"] == {"seed": 4, "bias": True}
     assert encode_case(Case(seed=4, bias=True)).decode() == pending
     assert next(iter(second.hunt.failures.values())).bucket == "wrong result that depends on bias"
+
+
+class LateHunt(Hunt):
+    """The thread of its first worker begins when another one has found something."""
+
+    def _serve(self, rank: int) -> None:
+        while rank == 0 and not self.failures:
+            time.sleep(0.001)
+        super()._serve(rank)
+
+
+def test_what_a_hunt_finds_is_no_known_failure_of_its_own(tmp_path: Path) -> None:
+    done = Hunted(World(workers=2), tmp_path, kind=LateHunt, max_cases=400)
+    assert {record["purpose"] for record in done.tried} == {"hunt"}
+    assert done.count("failure") + done.count("hit") == done.count("settled") == len(done.failed)
 
 
 def test_what_the_ledger_waives_does_not_count(tmp_path: Path) -> None:
