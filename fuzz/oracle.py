@@ -16,7 +16,8 @@ rounding is monotone. The interval of a minimum is the minimum of the intervals,
 
 **Other orders.** An implementation that does not promise the operation's own order may multiply the scale into x or
 the weight, and the bias, first, and may round the convolution to the dtype before it adds the bias and before it
-scales. The interval is the hull of all of these.
+scales. Nor does it promise PyTorch's type of the scale: a kernel that computes in float64 throughout multiplies by a
+scale that would be infinite, or 0, in float32. The interval is the hull of all of these.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def admissible(
     """Return what the output of a case may be.
 
     Args:
-        case: The case; its scale is rounded to float32 unless the dtype is float64, as PyTorch does.
+        case: The case; its scale is rounded to float32 unless the dtype is float64, as PyTorch does, or may be where
+            the target does not promise its order.
         x: `[n, c_in, h, w]` on the CPU, like `weight` and `bias`.
         weight: `[c_out, c_in/groups, kh, kw]`.
         bias: `[c_out]` or None.
@@ -99,19 +101,16 @@ def admissible(
     """
     rules = arithmetic(case, precision)
     dtype = TORCH_DTYPE[case.dtype]
-    scale = case.scale if case.dtype == "float64" else torch.tensor(case.scale, dtype=torch.float32).item()
+    scale, *other_scales = _scales(case, in_order=in_order)
     convolution = reference(case, x, weight, bias, tiny=_vanishing(scale, in_order=in_order))
-    exact = is_exact(case, convolution, rules, scale, in_order=in_order)
+    exact = not other_scales and is_exact(case, convolution, rules, scale, in_order=in_order)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
     sums = _Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
     if not in_order and not exact and dtype != rules.accumulator:
         sums = _hull_of_rounding(sums, convolution, slack, dtype)
-    # Products overflow where only the scaled sum would if the scale comes first.
-    reach = 1.0 if in_order or not math.isfinite(scale) else max(1.0, abs(scale))
-    sums = _special(sums, convolution, rules.largest / reach, slack)
-    scaled = _scale(sums, scale)
-    if not in_order:
-        scaled = _scaled_first(scaled, convolution, rules, scale)
+    scaled = _scaled(sums, convolution, rules, slack, scale, in_order=in_order)
+    for other in other_scales:
+        scaled = _either(scaled, _scaled(sums, convolution, rules, slack, other, in_order=in_order))
     low, high = scaled.low, scaled.high
     if not exact:
         lost = _scaling_error(case, convolution, rules, in_order=in_order)
@@ -132,6 +131,18 @@ def admissible(
         nan_allowed=(scaled.nan | scaled.maybe_nan).any(dim=1, keepdim=True),
         exact=exact,
     )
+
+
+def _scales(case: Case, *, in_order: bool) -> list[float]:
+    """Return what a target may multiply by: the scale as PyTorch rounds it, and as it is given where that differs.
+
+    That it is rounded at all is within what scaling may cost, unless it comes near the ends of float32's range.
+    """
+    if case.dtype == "float64":
+        return [case.scale]
+    rounded = torch.tensor(case.scale, dtype=torch.float32).item()
+    differs = abs(rounded - case.scale) > 2.0**-24 * abs(case.scale)  # False for NaN and for an infinite scale
+    return [rounded, case.scale] if differs and not in_order else [rounded]
 
 
 def _widen(end: torch.Tensor, relative: float, absolute: float) -> torch.Tensor:
@@ -217,6 +228,26 @@ def _vanishing(scale: float, *, in_order: bool) -> float:
     """Return below what a factor may become 0: where operands are flushed, or where the scale makes it so small."""
     tiny = torch.finfo(torch.float32).tiny
     return tiny / abs(scale) if not in_order and 0 < abs(scale) < 1 else tiny
+
+
+def _scaled(
+    sums: _Range, convolution: Convolution, rules: Arithmetic, slack: torch.Tensor, scale: float, *, in_order: bool
+) -> _Range:
+    """Return what becomes of the sums, with the infinities and NaN that there may be, times the scale."""
+    # Products overflow where only the scaled sum would if the scale comes first.
+    reach = 1.0 if in_order or not math.isfinite(scale) else max(1.0, abs(scale))
+    scaled = _scale(_special(sums, convolution, rules.largest / reach, slack), scale)
+    return scaled if in_order else _scaled_first(scaled, convolution, rules, scale)
+
+
+def _either(one: _Range, other: _Range) -> _Range:
+    """Return the hull of two ranges; where a channel is NaN it has no numbers."""
+    return _Range(
+        torch.where(one.nan, other.low, torch.where(other.nan, one.low, torch.minimum(one.low, other.low))),
+        torch.where(one.nan, other.high, torch.where(other.nan, one.high, torch.maximum(one.high, other.high))),
+        one.maybe_nan | other.maybe_nan | (one.nan ^ other.nan),
+        one.nan & other.nan,
+    )
 
 
 def _scaled_first(scaled: _Range, convolution: Convolution, rules: Arithmetic, scale: float) -> _Range:

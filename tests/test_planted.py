@@ -119,6 +119,8 @@ SMALL = [
     Case(c_in=2, w=3, c_out=40, values="lattice", scale=-1.0, specials=(Sprinkle("x", "inf", 2),)),
     Case(w=3, c_out=7, values="positive", scale=0.0),
     Case(w=3, c_out=7, values="lattice", scale=float("inf")),
+    # 0 in float32, which a kernel need not round it to.
+    Case(w=3, c_out=7, values="lattice", scale=2.0**-150),
     Case(c_in=5, h=3, w=3, c_out=17, kh=3, kw=3, bias=True, values="gaussian", scale=-0.375),
     Case(w=4, c_in=2, c_out=3, bias=True, values="subnormal", scale=2.0, earlier=("contents", "larger")),
     # What underflows does so after scaling where the scale is multiplied into the weight first.

@@ -38,6 +38,8 @@ NAN, INF = math.nan, math.inf
 HALVES = ("float16", "bfloat16")
 LATTICES: tuple[Family, ...] = ("ones", "lattice", "impulse", "winner", "positive", "negative", "near_tie")
 SCALES = (1.0, 2.0, -1.0, 0.5, 0.0, 3.0, -0.375, 0.1, -0.0, 2.0**-24, -(2.0**20), 2.0**-140, 2.0**100, -1e-3)
+# Numbers in float64, and infinite or 0 in float32; the last loses digits there.
+WIDE_SCALES = (2.0**130, -(2.0**130), 1e300, 2.0**-150, -(2.0**-160), 1e-278, 3.3 * 2.0**-146)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -263,6 +265,8 @@ class Implementation:
         thrice: It is rounded before its bias is added, too, as cuDNN does.
         scale_first: Weight and bias are scaled before they are summed.
         scale_x: x is scaled instead of the weight.
+        wide: Everything is computed in float64, whatever the dtype, with the scale as it is given.
+        wide_scale: The sum is multiplied by the scale in float64.
     """
 
     order: str = "forward"
@@ -275,15 +279,17 @@ class Implementation:
     thrice: bool = False
     scale_first: bool = False
     scale_x: bool = False
+    wide: bool = False
+    wide_scale: bool = False
 
     def run(self, call: Call) -> torch.Tensor:
         """The output `[n, 1, oh, ow]`."""
-        case, accumulator = call.case, accumulator_of(call.case)
+        case, accumulator = call.case, np.float64 if self.wide else accumulator_of(call.case)
         parts = terms(call)
-        first, last = accumulator(case.scale), accumulator(1)
-        if not self.scale_first:
-            first, last = last, first
         with np.errstate(all="ignore"):
+            first, last = accumulator(case.scale), accumulator(1)
+            if not self.scale_first:
+                first, last = last, first
             in_x, in_weight = (first, accumulator(1)) if self.scale_x else (accumulator(1), first)
             x, weight = (
                 self._operand(parts.x.astype(accumulator) * in_x),
@@ -296,7 +302,7 @@ class Implementation:
                 sums = in_dtype(sums, call.dtype) + bias
             if self.twice or self.thrice:
                 sums = in_dtype(sums, call.dtype)
-            scaled = sums * last
+            scaled = sums.astype(np.float64) * case.scale if self.wide_scale else sums * last
         result = torch.from_numpy(scaled).to(call.dtype).amin(dim=1, keepdim=True)
         return result.view(case.n, 1, *case.out_size)
 
@@ -359,6 +365,9 @@ def sound_implementations(call: Call, precision: PrecisionClass, *, in_order: bo
     if not in_order:
         yield from (changed(each, scale_first=True) for each in plain[::2])
         yield from (changed(each, scale_first=True, scale_x=True) for each in plain[::2])
+        yield from (changed(each, wide=True) for each in plain[:8])
+        yield from (changed(each, wide=True, scale_first=True) for each in plain[:8:2])
+        yield from (changed(each, wide_scale=True) for each in plain[::2])
 
 
 def changed(implementation: Implementation, **changes: Any) -> Implementation:
@@ -377,7 +386,7 @@ def assert_sound_pass(call: Call, precision: PrecisionClass, *, in_order: bool) 
 
 
 @settings(max_examples=80)
-@given(tiny_calls(), st.sampled_from(("ieee", "tf32")), st.booleans())
+@given(tiny_calls(scales=(*SCALES, *WIDE_SCALES)), st.sampled_from(("ieee", "tf32")), st.booleans())
 def test_sound_implementations_pass(call: Call, precision: PrecisionClass, in_order: bool) -> None:
     assert_sound_pass(call, precision, in_order=in_order)
 
@@ -390,7 +399,7 @@ def test_sound_implementations_pass_on_any_numbers(call: Call, precision: Precis
 
 @settings(max_examples=80)
 @given(
-    tiny_calls(scales=(*SCALES, INF, -INF)),
+    tiny_calls(scales=(*SCALES, *WIDE_SCALES, INF, -INF)),
     st.lists(
         st.builds(
             Sprinkle,

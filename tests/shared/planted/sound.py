@@ -39,6 +39,18 @@ EVERY: tuple[Dtype, ...] = ("float32", "float16", "bfloat16", "float64")
 SOUND: dict[str, Sound] = {
     "eager": Sound(base="eager", way="PyTorch itself, as a module"),
     "eager_function": Sound(base="eager_function", way="PyTorch itself, as a function with every option", dtypes=EVERY),
+    "in_float64": Sound(
+        base="eager_function",
+        way="everything in float64, the scale as well, and one rounding at the end",
+        dtypes=EVERY,
+        change=(
+            "    value = torch.conv2d(x, weight, bias, stride, padding, dilation, groups) * scale\n"
+            "    return value.amin(dim=1, keepdim=True)\n",
+            "    wide = [None if tensor is None else tensor.double() for tensor in (x, weight, bias)]\n"
+            "    value = torch.conv2d(*wide, stride, padding, dilation, groups) * scale\n"
+            "    return value.amin(dim=1, keepdim=True).to(x.dtype)\n",
+        ),
+    ),
     "tiled": Sound(base="tiled", way="contiguous copies, tiles of 32"),
     "strided": Sound(base="strided", way="every option, any strides, sums in float64 for float64", dtypes=EVERY),
     "packed": Sound(base="packed", way="weight reordered, taps before channels, tiles of 64×16×16"),
