@@ -127,13 +127,17 @@ def run(
         ledger=read_ledger(ledger) if ledger else (),
         exit_first=exit_first,
     )
-    with Progress() as progress:
-        hunt = Hunt(plan, progress, engine=_engine(engine, plan))
-        status = hunt.run()
+    try:
+        with Progress() as progress:
+            hunt = Hunt(plan, progress, engine=_engine(engine, plan))
+            status = hunt.run()
+    except (KeyboardInterrupt, InfrastructureError):
+        # Whatever ended the hunt, the page is what will be read in the morning; a hunt that did not begin has none.
+        with contextlib.suppress(OSError, UsageError):
+            _write_page(out)
+        raise
     print(summary_text(hunt.summary(status), str(out)), end="")
-    from fuzz.report.page import write_report  # a second of imports, which need not come before the hunt
-
-    write_report(out)
+    _write_page(out)
     return status
 
 
@@ -219,6 +223,13 @@ def report(*, folder: Path) -> int:
 
     print(write_report(folder))
     return 0
+
+
+def _write_page(out: Path) -> None:
+    """Write a hunt's page and its JUnit XML."""
+    from fuzz.report.page import write_report  # a second of imports, which need not come before the hunt
+
+    write_report(out)
 
 
 def replay_case(case: Case, *, target: str, device: str = "auto") -> int:

@@ -67,6 +67,12 @@ def largest(tensor: torch.Tensor) -> float:
     return float(np.abs(tensor.numpy()).max()) if tensor.numel() else 0.0
 
 
+def least(tensor: torch.Tensor) -> float:
+    """Return the least magnitude in a tensor but 0; infinite if there is none."""
+    values = np.abs(tensor.numpy())
+    return float(values[values > 0].min(initial=np.inf))
+
+
 def _smallest_subnormal(dtype: torch.dtype) -> float:
     limits = torch.finfo(dtype)
     return limits.tiny * limits.eps

@@ -22,7 +22,6 @@ scale that would be infinite, or 0, in float32. The interval is the hull of all 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,8 +29,9 @@ import torch
 
 from fuzz.arithmetic import Arithmetic, PrecisionClass, arithmetic
 from fuzz.case import Case
-from fuzz.exactness import is_exact, largest
-from fuzz.reference import Convolution, NonFinite, convolve, reference
+from fuzz.exactness import is_exact
+from fuzz.reference import Convolution, convolve, reference
+from fuzz.scaling import Range, scaled_sums, scales_of, scaling_error, vanishing
 from fuzz.tensors import TORCH_DTYPE
 
 # Makes up for the roundings of the bound's own float64 arithmetic: about ten operations of 2^-53 each.
@@ -65,16 +65,6 @@ class Admissible:
     exact: bool
 
 
-@dataclass(frozen=True)
-class _Range:
-    """Per channel: the numbers in [low, high], and whether NaN is possible or certain."""
-
-    low: torch.Tensor
-    high: torch.Tensor
-    maybe_nan: torch.Tensor
-    nan: torch.Tensor
-
-
 def admissible(
     case: Case,
     x: torch.Tensor,
@@ -101,19 +91,17 @@ def admissible(
     """
     rules = arithmetic(case, precision)
     dtype = TORCH_DTYPE[case.dtype]
-    scale, *other_scales = _scales(case, in_order=in_order)
-    convolution = reference(case, x, weight, bias, tiny=_vanishing(scale, in_order=in_order))
+    scale, *other_scales = scales_of(case, in_order=in_order)
+    convolution = reference(case, x, weight, bias, tiny=vanishing(scale, dtype, in_order=in_order))
     exact = not other_scales and is_exact(case, convolution, rules, scale, in_order=in_order)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
-    sums = _Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
+    sums = Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
     if not in_order and not exact and dtype != rules.accumulator:
         sums = _hull_of_rounding(sums, convolution, slack, dtype)
-    scaled = _scaled(sums, convolution, rules, slack, scale, in_order=in_order)
-    for other in other_scales:
-        scaled = _either(scaled, _scaled(sums, convolution, rules, slack, other, in_order=in_order))
+    scaled = scaled_sums(case, sums, convolution, rules, slack, in_order=in_order)
     low, high = scaled.low, scaled.high
     if not exact:
-        lost = _scaling_error(case, convolution, rules, in_order=in_order)
+        lost = scaling_error(case, convolution, rules, scale, in_order=in_order)
         low = _widen(low, -2 * rules.addition, -lost)
         high = _widen(high, 2 * rules.addition, lost)
     low, high = torch.where(scaled.nan, torch.inf, low), torch.where(scaled.nan, torch.inf, high)
@@ -131,18 +119,6 @@ def admissible(
         nan_allowed=(scaled.nan | scaled.maybe_nan).any(dim=1, keepdim=True),
         exact=exact,
     )
-
-
-def _scales(case: Case, *, in_order: bool) -> list[float]:
-    """Return what a target may multiply by: the scale as PyTorch rounds it, and as it is given where that differs.
-
-    That it is rounded at all is within what scaling may cost, unless it comes near the ends of float32's range.
-    """
-    if case.dtype == "float64":
-        return [case.scale]
-    rounded = torch.tensor(case.scale, dtype=torch.float32).item()
-    differs = abs(rounded - case.scale) > 2.0**-24 * abs(case.scale)  # False for NaN and for an infinite scale
-    return [rounded, case.scale] if differs and not in_order else [rounded]
 
 
 def _widen(end: torch.Tensor, relative: float, absolute: float) -> torch.Tensor:
@@ -183,29 +159,7 @@ def _no_nan(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return never, never
 
 
-def _special(sums: _Range, convolution: Convolution, limit: float, slack: torch.Tensor) -> _Range:
-    """Add infinities and NaN: those of the operands, and those that partial sums beyond `limit` may bring."""
-    found: NonFinite | None = convolution.non_finite
-    if found is None and largest(convolution.magnitude) + largest(slack) < limit:
-        return sums  # as in nearly every trial
-    positive = (convolution.magnitude + convolution.value) / 2 + slack >= limit
-    negative = (convolution.magnitude - convolution.value) / 2 + slack >= limit
-    low = torch.where(negative, -torch.inf, sums.low)
-    high = torch.where(positive, torch.inf, sums.high)
-    maybe_nan = sums.maybe_nan | (positive & negative)
-    # Only float64 operands can overflow the truth itself; then nothing is known about the sum.
-    unknown = ~convolution.value.isfinite()
-    low, high = torch.where(unknown, -torch.inf, low), torch.where(unknown, torch.inf, high)
-    maybe_nan = maybe_nan | unknown
-    if found is None:
-        return _Range(low, high, maybe_nan, sums.nan)
-    maybe_nan = maybe_nan | found.maybe_nan | (found.positive & negative) | (found.negative & positive)
-    low = torch.where(found.positive, torch.inf, torch.where(found.negative, -torch.inf, low))
-    high = torch.where(found.negative, -torch.inf, torch.where(found.positive, torch.inf, high))
-    return _Range(low, high, maybe_nan, found.nan)
-
-
-def _hull_of_rounding(sums: _Range, convolution: Convolution, slack: torch.Tensor, dtype: torch.dtype) -> _Range:
+def _hull_of_rounding(sums: Range, convolution: Convolution, slack: torch.Tensor, dtype: torch.dtype) -> Range:
     """Allow the sums to be rounded to the dtype before they are scaled, and before the bias is added, or not."""
     bias = convolution.operands[2].view(1, -1, 1, 1)
     products = _around(convolution.value - bias, slack)
@@ -217,79 +171,8 @@ def _hull_of_rounding(sums: _Range, convolution: Convolution, slack: torch.Tenso
     found, maybe_nan = convolution.non_finite, sums.maybe_nan
     if found is not None:
         maybe_nan = maybe_nan | (high.isinf() & found.negative) | (low.isinf() & found.positive)
-    return _Range(low, high, maybe_nan, sums.nan)
+    return Range(low, high, maybe_nan, sums.nan)
 
 
 def _rounded(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return value.to(dtype).double()
-
-
-def _vanishing(scale: float, *, in_order: bool) -> float:
-    """Return below what a factor may become 0: where operands are flushed, or where the scale makes it so small."""
-    tiny = torch.finfo(torch.float32).tiny
-    return tiny / abs(scale) if not in_order and 0 < abs(scale) < 1 else tiny
-
-
-def _scaled(
-    sums: _Range, convolution: Convolution, rules: Arithmetic, slack: torch.Tensor, scale: float, *, in_order: bool
-) -> _Range:
-    """Return what becomes of the sums, with the infinities and NaN that there may be, times the scale."""
-    # Products overflow where only the scaled sum would if the scale comes first.
-    reach = 1.0 if in_order or not math.isfinite(scale) else max(1.0, abs(scale))
-    scaled = _scale(_special(sums, convolution, rules.largest / reach, slack), scale)
-    return scaled if in_order else _scaled_first(scaled, convolution, rules, scale)
-
-
-def _either(one: _Range, other: _Range) -> _Range:
-    """Return the hull of two ranges; where a channel is NaN it has no numbers."""
-    return _Range(
-        torch.where(one.nan, other.low, torch.where(other.nan, one.low, torch.minimum(one.low, other.low))),
-        torch.where(one.nan, other.high, torch.where(other.nan, one.high, torch.maximum(one.high, other.high))),
-        one.maybe_nan | other.maybe_nan | (one.nan ^ other.nan),
-        one.nan & other.nan,
-    )
-
-
-def _scaled_first(scaled: _Range, convolution: Convolution, rules: Arithmetic, scale: float) -> _Range:
-    """Allow what becomes of infinities where the scale is multiplied into a factor, and into the bias, first."""
-    if math.isinf(scale):
-        # 0·inf is NaN, and so is the sum of infinities of both signs.
-        return _Range(scaled.low, scaled.high, torch.ones_like(scaled.maybe_nan), scaled.nan)
-    x, weight, _ = convolution.operands
-    tops = weight.abs().flatten(1).amax(dim=1).view(1, -1, 1, 1).clamp(min=largest(x))
-    lost = (tops * abs(scale) >= rules.largest).expand_as(scaled.low)
-    return _Range(
-        torch.where(lost, -torch.inf, scaled.low),
-        torch.where(lost, torch.inf, scaled.high),
-        scaled.maybe_nan | lost,
-        scaled.nan,
-    )
-
-
-def _scaling_error(case: Case, convolution: Convolution, rules: Arithmetic, *, in_order: bool) -> float:
-    """What underflow may cost where the scale is applied: to the sum, or else to a factor and each product."""
-    smallest = max(rules.smallest, rules.flush)
-    if in_order:
-        return smallest
-    length = case.reduction_length
-    return rules.smallest * length * max(map(largest, convolution.operands[:2])) + smallest * (length + 4)
-
-
-def _scale(sums: _Range, scale: float) -> _Range:
-    """Multiply by the scale as IEEE 754 does: 0·inf is NaN, and so is anything times NaN."""
-    if math.isnan(scale):
-        return _Range(sums.low, sums.high, sums.maybe_nan, torch.ones_like(sums.nan))
-    if 0 < abs(scale) < math.inf:
-        low, high = (sums.low, sums.high) if scale > 0 else (sums.high, sums.low)
-        return _Range(low * scale, high * scale, sums.maybe_nan, sums.nan)
-    ends = torch.stack([sums.low * scale, sums.high * scale])
-    undefined = ends.isnan()
-    nan = sums.nan | (undefined.all(dim=0) & (sums.low == sums.high))
-    maybe_nan = sums.maybe_nan | undefined.any(dim=0)
-    low, high = torch.where(undefined, 0.0, ends).aminmax(dim=0)
-    if math.isinf(scale):
-        spans_zero = (sums.low <= 0) & (sums.high >= 0)
-        maybe_nan = maybe_nan | spans_zero
-        low = torch.where(spans_zero, -torch.inf, low)
-        high = torch.where(spans_zero, torch.inf, high)
-    return _Range(low, high, maybe_nan, nan)

@@ -32,6 +32,7 @@ ORDER = [
     "arithmetic",
     "reference",
     "exactness",
+    "scaling",
     "oracle",
     "relations",
     "judge",

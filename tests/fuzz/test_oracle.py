@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -267,6 +268,7 @@ class Implementation:
         scale_x: x is scaled instead of the weight.
         wide: Everything is computed in float64, whatever the dtype, with the scale as it is given.
         wide_scale: The sum is multiplied by the scale in float64.
+        in_dtype: Scaled factors and bias are rounded to the dtype: exact for a power of two, within its range.
     """
 
     order: str = "forward"
@@ -281,6 +283,7 @@ class Implementation:
     scale_x: bool = False
     wide: bool = False
     wide_scale: bool = False
+    in_dtype: bool = False
 
     def run(self, call: Call) -> torch.Tensor:
         """The output `[n, 1, oh, ow]`."""
@@ -291,11 +294,12 @@ class Implementation:
             if not self.scale_first:
                 first, last = last, first
             in_x, in_weight = (first, accumulator(1)) if self.scale_x else (accumulator(1), first)
+            rounded = partial(in_dtype, dtype=call.dtype) if self.in_dtype else np.asarray
             x, weight = (
-                self._operand(parts.x.astype(accumulator) * in_x),
-                self._operand(parts.weight.astype(accumulator) * in_weight),
+                self._operand(rounded(parts.x.astype(accumulator) * in_x)),
+                self._operand(rounded(parts.weight.astype(accumulator) * in_weight)),
             )
-            bias = np.broadcast_to(parts.bias.astype(accumulator) * first, x.shape[:3])
+            bias = np.broadcast_to(rounded(parts.bias.astype(accumulator) * first), x.shape[:3])
             start = np.zeros_like(bias) if self.thrice else bias
             sums = self._tree(x, weight, start) if self.order == "pairwise" else self._chain(x, weight, start)
             if self.thrice:
@@ -365,6 +369,11 @@ def sound_implementations(call: Call, precision: PrecisionClass, *, in_order: bo
     if not in_order:
         yield from (changed(each, scale_first=True) for each in plain[::2])
         yield from (changed(each, scale_first=True, scale_x=True) for each in plain[::2])
+        if case.dtype in HALVES and abs(math.frexp(case.scale)[0]) == 0.5:
+            for each in plain[::2]:
+                yield from (changed(each, scale_first=True, in_dtype=True, scale_x=on_x) for on_x in (False, True))
+                yield changed(each, scale_first=True, in_dtype=True, twice=True)
+                yield changed(each, scale_first=True, in_dtype=True, thrice=True)
         yield from (changed(each, wide=True) for each in plain[:8])
         yield from (changed(each, wide=True, scale_first=True) for each in plain[:8:2])
         yield from (changed(each, wide_scale=True) for each in plain[::2])
@@ -624,6 +633,15 @@ def test_a_scale_that_underflows_in_the_weight_may_give_a_nan() -> None:
     assert not verdict(call, output(call, NAN), folded).failed, "scaled first, the weight becomes 0, and 0·inf is NaN"
     assert verdict(call, output(call, NAN), plain).failed
     assert verdict(call, output(call, 0.0), folded).failed, "no order of operations gives a number"
+
+
+def test_a_half_that_becomes_subnormal_in_the_weight_may_lose_its_digits() -> None:
+    call = dot([1.0] * 4, [[0.3, 0.4, 0.4, 0.4]], scale=2.0**-24, dtype="float16")
+    folded, plain = (call.admissible(in_order=in_order) for in_order in (False, True))
+    assert not verdict(call, output(call, 0.0), folded).failed, "each weight becomes 0 in float16 where it is scaled"
+    assert verdict(call, output(call, 0.0), plain).failed, "the sum, 1.5, does not where it is scaled"
+    ordinary = dot([1.0] * 4, [[0.3, 0.4, 0.4, 0.4]], scale=0.5, dtype="float16").admissible(in_order=False)
+    assert float(ordinary.high - ordinary.low) < 0.002, "nothing is subnormal: what underflows costs nothing"
 
 
 def test_a_bias_added_to_a_rounded_convolution_is_sound() -> None:
