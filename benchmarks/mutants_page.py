@@ -91,6 +91,7 @@ def _head(record: Record) -> list[str]:
         f"**{total.killed} of {counted} were killed**: half of them within",
         f"{total.median:g} cases, 95 % within {total.most}. The whole took",
         f"{record.seconds / 60:.1f} minutes on {machine['cores']} cores of {machine['processor']} ({versions}).",
+        *([f"It was interrupted: {record.untried} more are left."] if record.untried else []),
         "",
         "A mutant counts as killed only by a case that the kernel without the change passes. `python -m fuzz mutants`",
         "measures it again, `--target FILE` does it for another kernel, and `--only NAME` tries one mutant.",

@@ -23,19 +23,17 @@ from fuzz.campaign.plan import Plan
 from fuzz.campaign.reading import read_case, read_summary
 from fuzz.campaign.sanitizer import TOOLS
 from fuzz.campaign.sanitizer import sanitize as sanitize_case
-from fuzz.campaign.store import write
 from fuzz.case import DTYPES, Case, Dtype, Precision
 from fuzz.cli_gate import gate, profile
+from fuzz.cli_mutants import mutants
 from fuzz.layout import CaseError
-from fuzz.options import TARGET_HELP, device_option, resolved, seconds_of, worker_count
+from fuzz.options import CORPUS, TARGET_HELP, complain, device_option, resolved, seconds_of, worker_count
 from fuzz.report.progress import Progress
 from fuzz.report.summary import summary_text
 from fuzz.report.text import verdict_text
 
 _DEFAULT_SECONDS: Final = 60.0
 _REPRO_SECONDS: Final = 120.0
-# Shipped with the repository, not with the package: an installed package hunts without it.
-_CORPUS: Final = Path(__file__).resolve().parent.parent / "tests" / "corpus"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,17 +50,17 @@ def _run(arguments: list[str] | None) -> int:
         sys.stdout.flush()
         return status
     except click.ClickException as error:
-        return _complain(error.format_message(), 2)
+        return complain(error.format_message(), 2)
     except (UsageError, CaseError) as error:
-        return _complain(str(error), 2)
+        return complain(str(error), 2)
     except InfrastructureError as error:
-        return _complain(str(error), 3)
+        return complain(str(error), 3)
     except OSError as error:
-        return _complain(f"{error.filename or 'standard output'}: {error.strerror or error}", 3)
+        return complain(f"{error.filename or 'standard output'}: {error.strerror or error}", 3)
     except SystemExit:  # click's answer to a pipe that nobody reads
-        return _complain("standard output: nobody reads it", 3)
+        return complain("standard output: nobody reads it", 3)
     except (KeyboardInterrupt, click.Abort):
-        return _complain("interrupted; what was found is kept", 130)
+        return complain("interrupted", 130)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,6 +70,7 @@ def command() -> None:
 
 command.add_command(gate)
 command.add_command(profile)
+command.add_command(mutants)
 
 
 @command.command()
@@ -121,7 +120,7 @@ def run(
         device=device,
         dtypes=dtype or None,
         precisions=(precision,) if precision else None,
-        corpus=(_CORPUS,) if _CORPUS.is_dir() else (),
+        corpus=(CORPUS,) if CORPUS.is_dir() else (),
         resume=resume,
         database=database,
         ledger=read_ledger(ledger) if ledger else (),
@@ -131,10 +130,11 @@ def run(
         with Progress() as progress:
             hunt = Hunt(plan, progress, engine=_engine(engine, plan))
             status = hunt.run()
-    except (KeyboardInterrupt, InfrastructureError):
-        # Whatever ended the hunt, the page is what will be read in the morning; a hunt that did not begin has none.
-        with contextlib.suppress(OSError, UsageError):
-            _write_page(out)
+    except KeyboardInterrupt:
+        _write_page_if_any(out)
+        return complain("interrupted; what was found is kept", 130)
+    except InfrastructureError:
+        _write_page_if_any(out)
         raise
     print(summary_text(hunt.summary(status), str(out)), end="")
     _write_page(out)
@@ -153,54 +153,6 @@ def repro(*, path: Path, target: str | None, device: str, sanitize: str | None) 
     if sanitize:
         return _replay_sanitized(kept.case, name, sanitize)
     return replay_case(kept.case, target=name, device=device)
-
-
-@command.command()
-@click.option("--target", multiple=True, help=TARGET_HELP + "; repeat for several.  [default: fused and two-pass]")
-@click.option("--only", multiple=True, metavar="NAME", help="Mutants whose names begin so; repeat for several.")
-@click.option("--max-cases", type=click.IntRange(min=1), default=1000, show_default=True, help="Cases for each mutant.")
-@click.option("--sample", type=click.IntRange(min=1), help="So many mutants, chosen by the seed.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Repeat the draws.")
-@click.option("--workers", default="auto", show_default=True, help="Mutants tried at a time: a number, or auto.")
-@click.option("--equivalents", type=click.Path(path_type=Path), help="JSON list of changes that make no difference.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write what became of each.")
-def mutants(
-    *,
-    target: tuple[str, ...],
-    only: tuple[str, ...],
-    max_cases: int,
-    sample: int | None,
-    seed: int,
-    workers: str,
-    equivalents: Path | None,
-    json_file: Path | None,
-) -> int:
-    """Plant bugs in a kernel, one at a time, and try each: a score for the suite."""
-    # It takes half a second to import, which the other commands need not wait for.
-    from fuzz.mutation.command import BUILT_IN_TARGETS, Wish, measure
-    from fuzz.mutation.record import write_record
-    from fuzz.mutation.trials import WrongByItselfError
-    from fuzz.report.mutants import MutantProgress, mutants_text
-
-    wish = Wish(
-        targets=tuple(map(resolved, target)) or BUILT_IN_TARGETS,
-        only=only,
-        max_cases=max_cases,
-        sample=sample,
-        seed=seed,
-        jobs=worker_count(workers),
-        equivalents=equivalents,
-        corpus=_CORPUS,
-    )
-    try:
-        with MutantProgress() as progress:
-            record = measure(wish, progress)
-    except WrongByItselfError as error:
-        return _complain(str(error), 1)
-    if json_file:
-        write(json_file, write_record(record))
-    print(mutants_text(record), end="")
-    return 1 if any(result.status == "survived" for result in record.results) else 0
 
 
 @command.command()
@@ -223,6 +175,12 @@ def report(*, folder: Path) -> int:
 
     print(write_report(folder))
     return 0
+
+
+def _write_page_if_any(out: Path) -> None:
+    """Write the page of a hunt that ended early: it will be read in the morning. One that did not begin has none."""
+    with contextlib.suppress(OSError, UsageError):
+        _write_page(out)
 
 
 def _write_page(out: Path) -> None:
@@ -258,12 +216,6 @@ def _replay_sanitized(case: Case, target: str, tool: str) -> int:
     if found.errors:
         print(found.log)
     return 1 if found.errors or found.verdict.failed else 3 if found.verdict.status == "declined" else 0
-
-
-def _complain(message: str, status: int) -> int:
-    with contextlib.suppress(OSError):  # the terminal may be closed
-        print(f"fuzz: {' '.join(message.split())}", file=sys.stderr, flush=True)
-    return status
 
 
 def _let_go() -> None:

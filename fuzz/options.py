@@ -1,8 +1,10 @@
-"""What several commands understand in the same way: words → values, or one line that says what is wrong with them."""
+"""What several commands have in common: words → values, and one line that says what is wrong."""
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,8 @@ TARGET_HELP: Final = "fused, two-pass, FILE.py, FILE.py:NAME or package.module:N
 device_option: Final = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
 )
+# Shipped with the repository, not with the package: an installed package hunts without it.
+CORPUS: Final = Path(__file__).resolve().parent.parent / "tests" / "corpus"
 _UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -41,3 +45,10 @@ def resolved(target: str) -> str:
     if place.endswith(".py"):
         return f"{Path(place).resolve()}{colon}{name}"
     return target
+
+
+def complain(message: str, status: int) -> int:
+    """Say in one line what is wrong; returns the exit status."""
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(f"fuzz: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    return status

@@ -144,6 +144,7 @@ ORDER = [
     "testing.sharding",
     "testing.database",
     "cli_gate",
+    "cli_mutants",
     "cli",
     "__main__",
 ]

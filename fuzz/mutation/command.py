@@ -52,7 +52,7 @@ class Wish:
 
 
 def measure(wish: Wish, notify: Notify) -> Record:
-    """Hunt the mutants that a user asks for, and return what became of them.
+    """Hunt the mutants that a user asks for, and return what became of them; of those that it came to, if interrupted.
 
     Raises:
         UsageError: A target cannot be loaded, a file cannot be read, or no mutant has such a name.
@@ -63,29 +63,22 @@ def measure(wish: Wish, notify: Notify) -> Record:
     equivalents = built_in_equivalents() + (read_equivalents(wish.equivalents) if wish.equivalents else [])
     corpus = [case for _, case in read_cases(sorted(wish.corpus.glob("*.json")))]
     chosen = _chosen(wish)
-    total, kernels = sum(len(mutants) for _, mutants in chosen), []
-    done = 0
-    for subject, mutants in chosen:
-        results = []
-        with Score(subject, wish.max_cases, wish.seed, wish.jobs, equivalents, corpus) as score:
-            unreached = score.unreached()
-            hunted = reached(mutants, unreached)
-            total -= len(mutants) - len(hunted)
-            for result in score.results(hunted):
-                results.append(result)
-                done += 1
-                notify(result, done, total)
-        order = {mutant.name: place for place, mutant in enumerate(hunted)}
-        results.sort(key=lambda result: order[result.name])
-        kernels.append(
-            KernelScore(
-                target=subject.target,
-                file=subject.path.name,
-                unreached=_functions(unreached),
-                results=tuple(results),
-            )
-        )
-    if not done:
+    left, kernels = _Countdown(sum(len(mutants) for _, mutants in chosen), notify), []
+    try:
+        for subject, mutants in chosen:
+            results: list[Result] = []
+            with Score(subject, wish.max_cases, wish.seed, wish.jobs, equivalents, corpus) as score:
+                unreached = score.unreached()
+                hunted = reached(mutants, unreached)
+                left.total -= len(mutants) - len(hunted)
+                kernels.append((subject, unreached, hunted, results))
+                for result in score.results(hunted):
+                    results.append(result)
+                    left.tell(result)
+    except KeyboardInterrupt:
+        if not left.done:
+            raise
+    if not left.done:
         raise InfrastructureError("no mutant was hunted: no trial comes to the lines that they change")
     return Record(
         circumstances=circumstances("cpu"),
@@ -93,7 +86,35 @@ def measure(wish: Wish, notify: Notify) -> Record:
         max_cases=wish.max_cases,
         jobs=wish.jobs,
         seconds=round(time.monotonic() - started, 1),
-        kernels=tuple(kernels),
+        kernels=tuple(_kernel_score(*kernel) for kernel in kernels),
+        untried=left.total - left.done,
+    )
+
+
+@dataclass
+class _Countdown:
+    """How many mutants there are, and how many were tried."""
+
+    total: int
+    notify: Notify
+    done: int = 0
+
+    def tell(self, result: Result) -> None:
+        """Count one, and say so."""
+        self.done += 1
+        self.notify(result, self.done, self.total)
+
+
+def _kernel_score(
+    subject: Subject, unreached: Iterable[Statement], hunted: Iterable[Mutant], results: Iterable[Result]
+) -> KernelScore:
+    """Return what became of one kernel's mutants, in their order in its file."""
+    order = {mutant.name: place for place, mutant in enumerate(hunted)}
+    return KernelScore(
+        target=subject.target,
+        file=subject.path.name,
+        unreached=_functions(unreached),
+        results=tuple(sorted(results, key=lambda result: order[result.name])),
     )
 
 

@@ -39,6 +39,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         max_cases: Trials after which a mutant has survived.
         jobs: Hunts at a time.
         seconds: How long all of it took.
+        untried: How many mutants are left, where it was interrupted.
     """
 
     circumstances: dict[str, Any]
@@ -47,6 +48,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int
     seconds: float
     kernels: tuple[KernelScore, ...]
+    untried: int = 0
     version: int = _VERSION
 
     @property

@@ -62,6 +62,8 @@ def mutants_text(record: Record) -> str:
     width = max(len(each.operator) for each in (*rows(results), total))
     lines = [_header(width), *[_line(each, width) for each in rows(results)], _line(total, width)]
     lines += [f"{'no other lane sees it':{width + 46}}{_by_lane(total.alone)}", "", *_score(total)]
+    if record.untried:
+        lines.append(f"interrupted: {record.untried} more were not tried")
     for result in results:
         if result.status == "survived":
             words = f": {result.message}" if result.message else ""

@@ -31,6 +31,7 @@ _TEMPLATES: Final = jinja2.Environment(
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
 )
+_MACHINE_FAILED: Final = 3
 # What XML cannot hold, though a kernel's message may: control characters.
 _NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -82,11 +83,13 @@ def junit(folder: Path, summary: Mapping[str, Any]) -> str:
         name=f"fuzz {summary['target']}",
         tests=str(1 + len(failures) + len(mended)),
         failures=str(len(counted) + len(mended)),
-        errors="0",
+        errors=str(int(summary["exit"] == _MACHINE_FAILED)),
         skipped=str(len(failures) - len(counted)),
         time=str(summary["seconds"]),
     )
-    ElementTree.SubElement(suite, "testcase", classname="fuzz", name=f"{summary['cases']} cases", time="0")
+    hunt = ElementTree.SubElement(suite, "testcase", classname="fuzz", name=f"{summary['cases']} cases", time="0")
+    if summary["exit"] == _MACHINE_FAILED:
+        ElementTree.SubElement(hunt, "error", message="the machine ended the hunt before its time", type="error")
     for failure in failures:
         test = ElementTree.SubElement(suite, "testcase", classname="fuzz", name=_clean(failure["bucket"]), time="0")
         if failure["waived"]:

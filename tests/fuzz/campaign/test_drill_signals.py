@@ -26,6 +26,8 @@ def test_a_hunt_that_is_asked_to_end_does_so_and_says_so(number: signal.Signals,
     assert ended.returncode == 130, ended.stderr
     assert "interrupted" in one_line(ended.stderr)
     assert assert_whole(tmp_path, 130)["cases"] > 0
+    assert "The hunt was interrupted" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "junit.xml").exists()
 
 
 def test_the_first_request_does_not_wait_for_a_case_that_hangs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,29 @@ def test_killed_mutants_are_status_0_and_are_kept(tmp_path: Path) -> None:
     assert again.returncode == 0
     kept = {result.name: (result.case, result.cases) for result in record.results}
     assert {result.name: (result.case, result.cases) for result in read_record(file).results} == kept, "a seed repeats"
+
+
+def test_an_interrupted_score_keeps_what_was_tried(tmp_path: Path) -> None:
+    file = tmp_path / "mutants.json"
+    command = [sys.executable, "-m", "fuzz", "mutants", "--target", TILED, "--json", file, "--workers", "1"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        # A shell's background job ignores Ctrl-C, and so would what a test in one of them starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as run:
+        assert run.stderr is not None
+        assert " of " in run.stderr.readline(), "it tells how far it is"
+        run.send_signal(signal.SIGINT)
+        told = run.stderr.read().splitlines()
+    record = read_record(file)
+    assert run.returncode == 130, told
+    assert told[-1] == f"fuzz: interrupted; {record.untried} mutants are left"
+    assert record.untried > 0
+    assert record.results
 
 
 def test_a_survivor_is_status_1_and_is_shown() -> None:
