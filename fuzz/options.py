@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -50,5 +49,5 @@ def resolved(target: str) -> str:
 def complain(message: str, status: int) -> int:
     """Say in one line what is wrong; returns the exit status."""
     with contextlib.suppress(OSError):  # the terminal may be closed
-        print(f"fuzz: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        click.echo(f"fuzz: {' '.join(message.split())}", err=True)
     return status
