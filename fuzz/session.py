@@ -119,7 +119,8 @@ class Session:
                 raise
             # Whatever a candidate raises is evidence, never a pass: the judge decides what it means.
             except (Exception, SystemExit) as raised:
-                error = raised
+                # After an error on the device nothing can be read that it has returned.
+                output, error = None, raised
         seconds = time.perf_counter() - started
         dense = output if isinstance(output, torch.Tensor) and output.layout == torch.strided else None
         stores = self._recorder.stores(dense) if self._recorder and dense is not None else None
