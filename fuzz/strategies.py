@@ -14,45 +14,14 @@ from typing import Any, Final, TypeVar
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
+from fuzz.call_sizes import CallSizes, call_sizes, tiled_sizes
 from fuzz.case import EARLIER, FAMILIES, RELATIONS, Case, Dtype, Earlier, Family, Precision, Sprinkle, TensorName
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 
 T = TypeVar("T")
 
-# Small sizes, and larger ones for the one dimension that a case makes something of: tiles are powers of two from 16 up,
-# and sizes next to their multiples are where tails go wrong.
-_CHANNELS: Final = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65)
-_EXTENTS: Final = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65)
-_BATCHES: Final = (1, 2, 3, 5)
-_SIZES: Final = {"columns": _EXTENTS, "rows": _EXTENTS, "c_out": _CHANNELS, "c_in": _CHANNELS, "batch": _BATCHES}
-_EDGES: Final = (33, 65, 17, 97, 127, 128, 129, 130, 255, 256, 257, 300, 513, 1025)
-# For a configuration of its own: channels enough, and several tiles of positions in both directions.
-_TILED_TILES: Final = 24
+# For a configuration of its own.
 _TILED_STRIDES: Final = ((1, 1), (1, 2), (2, 1), (2, 3))
-_TILED_KERNELS: Final = ((1, 1), (3, 3), (2, 2), (2, 3), (3, 3), (4, 2))
-_TILED_SIZES: Final = {
-    "columns": (3, 17, 33, 40, 47, 70, 140),
-    "rows": (1, 2, 3, 5, 9),
-    "c_out": (1, 5, 16, 33),
-    "c_in": (16, 3, 17, 32, 40, 70),
-    "batch": (1, 1, 2),
-}
-_ODD_SIZES: Final = (6, 150)
-_KERNELS: Final = (
-    (1, 1),
-    (3, 3),
-    (2, 2),
-    (1, 3),
-    (3, 1),
-    (2, 3),
-    (3, 2),
-    (5, 5),
-    (4, 1),
-    (1, 7),
-    (5, 3),
-    (7, 7),
-    (1, 11),
-)
 _STRIDES: Final = ((1, 1), (2, 2), (1, 2), (2, 1), (3, 1))
 _PADDINGS: Final = ((0, 0), (1, 1), (0, 1), (1, 0), (2, 3))
 _DILATIONS: Final = ((1, 1), (2, 2), (1, 2), (2, 1))
@@ -65,13 +34,6 @@ _WIDE_SCALES: Final = (2.0**130, -(2.0**130), 2.0**-160)
 # Families in which one channel wins alone: where the number of channels is what matters, others hardly show that one of
 # them is lost.
 _TELLING_CHANNELS: Final[tuple[Family, ...]] = ("impulse", "winner")
-
-# Size of one call in tiles of 32 positions, 32 channels and 32 products: what it costs on Triton's CPU interpreter,
-# about 4 ms a tile. Most calls are small, because two small ones find more than one large one.
-_TILE: Final = 32
-_IMAGE_TILES: Final = 4
-_TILES: Final = (3, 6, 12, 12, 48, 96)
-MOST_TILES: Final = _TILES[-1]
 
 
 @cache
@@ -172,9 +134,10 @@ def cases(
 
     if abilities.far and one_in(12):
         return draw(_far_taps(abilities, dtypes or abilities.dtypes, precisions or abilities.precisions))
-    kept = one_of(("", *_SIZES))
-    # With one tap there are as many products as input channels, and their number may be next to that of a tile.
-    kh, kw = (1, 1) if kept == "c_in" and one_in(2) else one_of(_KERNELS)
+    config = one_of(abilities.configs) if abilities.configs and all_but_one_in(3) else None
+    is_tiled = config is not None and all_but_one_in(4)
+    call: CallSizes = draw(tiled_sizes() if is_tiled else call_sizes())
+    kh, kw = call.kernel
     stride, padding, dilation, groups, same = (1, 1), (0, 0), (1, 1), 1, False
     if abilities.convolution_options and one_in(2):
         stride, padding, dilation, groups = (
@@ -186,28 +149,12 @@ def cases(
         same = abilities.same_padding and one_in(6)
         if same:
             stride, padding = (1, 1), (0, 0)
-    sizes = {name: one_of(choices) for name, choices in _SIZES.items()}
-    if kept:
-        if one_in(3):
-            # A tail of one shows where nothing else makes positions, channels or products; and such a call is quick.
-            sizes = dict.fromkeys(sizes, 1)
-        sizes[kept] = draw(_large_sizes())
-    tiles = one_of(_TILES)
-    config = one_of(abilities.configs) if abilities.configs and all_but_one_in(3) else None
-    floors: dict[str, int] = {}
-    if config is not None and all_but_one_in(4):
-        # What a configuration is for may take channels enough, and more than one tile of positions.
+    if is_tiled:
         groups = groups if one_in(3) else 1
-        kept = one_of(("columns", "rows", "columns"))
-        tiles = max(tiles, _TILED_TILES)
-        kh, kw = one_of(_TILED_KERNELS)
-        sizes = {name: one_of(choices) for name, choices in _TILED_SIZES.items()}
-        floors = {"c_in": sizes["c_in"]}
         if abilities.convolution_options:
             stride, same = one_of(_TILED_STRIDES), False
     earlier = draw(earlier_calls()) if one_in(5) else ()
-    allowed = effort * tiles / groups / (1 + len(earlier))
-    _fit(sizes, floors, kept, kh * kw, allowed, effort * MOST_TILES, by_image=config is not None)
+    sizes = call.fitted(1 / groups / (1 + len(earlier)), effort, by_image=config is not None)
     # Tried only on the kernels that promise PyTorch's own errors: a kernel larger than its input.
     if abilities.every_dtype and one_in(25):
         sizes[one_of(("rows", "columns"))], same = 0, False
@@ -250,19 +197,12 @@ def cases(
         x_layout=x_layout,
         weight_layout=weight_layout,
         bias_layout=bias_layout,
-        values=one_of(_TELLING_CHANNELS if kept == "c_out" and one_in(2) else FAMILIES),
+        values=one_of(_TELLING_CHANNELS if call.kept == "c_out" and one_in(2) else FAMILIES),
         specials=draw(sprinkles()) if one_in(4) else (),
         earlier=earlier,
         relation=one_of(RELATIONS) if one_in(8) else None,
         seed=draw(_below(2**32)),
     )
-
-
-def tiles_of(case: Case) -> int:
-    """Return the size of a call in tiles, as `MOST_TILES` bounds it."""
-    rows, columns = (max(1, size) for size in case.out_size)
-    sizes = {"columns": columns, "rows": rows, "batch": case.n, "c_out": case.c_out, "c_in": case.c_in // case.groups}
-    return _tiles(sizes, case.kh * case.kw, by_image=case.config is not None)
 
 
 @st.composite
@@ -309,38 +249,6 @@ def _more_of(favourite: T, choices: tuple[T, ...]) -> tuple[T, ...]:
     float32 is what most calls have, and tf32 what they have on a GPU, by a way of its own.
     """
     return (*choices, favourite) if len(choices) > 1 and favourite in choices else choices
-
-
-@cache
-def _large_sizes() -> st.SearchStrategy[int]:
-    return st.one_of(st.sampled_from(_EDGES), st.integers(*_ODD_SIZES))
-
-
-def _fit(
-    sizes: dict[str, int], least: dict[str, int], kept: str, taps: int, tiles: float, most: float, *, by_image: bool
-) -> None:
-    """Lower sizes until a call takes at most so many tiles; the one that is to be kept only if alone it takes `most`.
-
-    None is lowered below its `least`. Sizes are drawn independently and then fitted, so that what one draw means does
-    not hang on another: Hypothesis shrinks each by itself.
-    """
-    while _tiles(sizes, taps, by_image) > max(tiles, 1.0):
-        others = [name for name in sizes if name != kept and sizes[name] > least.get(name, 1)]
-        if not others and (sizes.get(kept, 1) == 1 or _tiles(sizes, taps, by_image) <= most):
-            return
-        name = max(others, key=lambda other: sizes[other]) if others else kept
-        sizes[name] = max(least.get(name, 1), sizes[name] * 2 // 3)
-
-
-def _tiles(sizes: dict[str, int], taps: int, by_image: bool) -> int:
-    """Return what a call costs: tiles of positions, or a quarter of that for each row where a kernel goes by rows.
-
-    A configuration may be of a kernel that goes by images, and does in each of them what a large tile takes.
-    """
-    lines = sizes["batch"] * sizes["rows"]
-    images = _IMAGE_TILES * sizes["batch"] if by_image else 0
-    positions = max(math.ceil(lines * sizes["columns"] / _TILE), math.ceil(lines / 4), images)
-    return positions * math.prod(math.ceil(size / _TILE) for size in (sizes["c_out"], sizes["c_in"] * taps))
 
 
 def _input_extent(positions: int, kernel: int, stride: int, padding: int, dilation: int) -> int:

@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
+from fuzz.call_sizes import MOST_TILES, tiles_of
 from fuzz.case import Case, Dtype, Precision
 from fuzz.layout import CONTIGUOUS, CaseError
-from fuzz.strategies import MOST_TILES, tiles_of
 
 # Fields that mean something together, which one parent gives as a whole.
 _PARTS: Final = (

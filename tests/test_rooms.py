@@ -25,6 +25,7 @@ ORDER = [
     "coverage",
     "kernel_syntax",
     "facets",
+    "call_sizes",
     "strategies",
     "variation",
     "values",

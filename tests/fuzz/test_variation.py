@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
+from fuzz.call_sizes import MOST_TILES, tiles_of
 from fuzz.campaign.drawing import INDEPENDENT
 from fuzz.case import Case, decode_case, encode_case
 from fuzz.layout import CONTIGUOUS, Layout, same
-from fuzz.strategies import MOST_TILES, cases, tiles_of
+from fuzz.strategies import cases
 from fuzz.variation import neighbours
 
 ASKED = {
