@@ -173,7 +173,7 @@ def _hunted(plan: Plan) -> Result:
     return {
         "found": bool(failures),
         "tried": census.cases,
-        "declined": census.declined.total(),
+        "declined": sum(census.declined.values()),
         "elapsed": round(hunt.elapsed, 1),
         "worst_error_ratio": dict(sorted(census.worst_error_ratio.items())),
         "failures": failures,

@@ -193,4 +193,40 @@ PATHS = {
     ),
 }
 
-FLAWS = in_rooms({"wide shapes": WIDE, "offsets": OFFSETS, "rare sizes": RARE, "special paths": PATHS})
+GRID = "grid = (triton.cdiv(positions, 32),)"
+BIAS_AFTER_SCALE = "return (torch.conv2d(x, weight) * self.scale_factor + bias.view(1, -1, 1, 1)).amin(1, keepdim=True)"
+
+TOGETHER = {
+    "whole_tiles_without_bias": Flaw(
+        base="tiled",
+        sound=GRID,
+        flawed=(
+            "if positions % 32 == 0 and c_out % 32 == 0 and c_in * kh * kw % 32 == 0:\n"
+            "            bias = torch.zeros_like(bias)\n"
+            f"        {GRID}"
+        ),
+        wrong="the path without masks, for whole tiles of positions, channels and products, leaves the bias out",
+    ),
+    "products_start_afresh": Flaw(
+        base="tiled",
+        sound="w_ptr + offs_n[None, :] * k_size + offs_k[:, None]",
+        flawed="w_ptr + offs_n[None, :] * k_size + (offs_k if n0 < 64 else offs_k % 64)[:, None]",
+        wrong="channels beyond 64 use the filter's first 64 products for all later ones, too",
+    ),
+    "large_tiles_misordered": Flaw(
+        base="tiled",
+        sound=GRID,
+        flawed=f"if c_in >= 64 and c_out >= 64:\n            {BIAS_AFTER_SCALE}\n        {GRID}",
+        wrong="the path for 64 channels or more on both sides adds the bias after scaling",
+    ),
+    "square_kernel_of_many_channels_misordered": Flaw(
+        base="tiled",
+        sound=GRID,
+        flawed=f"if kh == kw == 3 and c_in >= 16 and c_out >= 32:\n            {BIAS_AFTER_SCALE}\n        {GRID}",
+        wrong="the path for 3×3 kernels, 16 input and 32 output channels or more adds the bias after scaling",
+    ),
+}
+
+FLAWS = in_rooms(
+    {"several tiles": TOGETHER, "wide shapes": WIDE, "offsets": OFFSETS, "rare sizes": RARE, "special paths": PATHS}
+)
