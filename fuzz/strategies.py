@@ -44,16 +44,19 @@ def layouts(rank: int) -> st.SearchStrategy[Layout]:
         st.sampled_from((1, 2, 3, 4, 8, 15)).map(lambda offset: Layout(offset=offset)),
         steps.map(lambda step: Layout(step=step)),
         st.integers(1, 3).map(lambda margin: Layout(margin=margin)),
-        st.lists(st.integers(0, rank - 1), min_size=1, max_size=2, unique=True).map(
+        st.one_of(st.just([0]), st.lists(st.integers(0, rank - 1), min_size=1, max_size=2, unique=True)).map(
             lambda dims: Layout(expand=tuple(sorted(dims)))
         ),
     ]
     if rank == 1:
         return st.one_of(*drawn)
+    # The one order besides its own that PyTorch has a name for is what most callers have, if they have another.
+    channels_last = st.just(CHANNELS_LAST.order)
     orders = st.sampled_from((CHANNELS_LAST.order, (0, 1, 3, 2), (1, 0, 2, 3), (3, 2, 1, 0)))
-    permuted = st.one_of(orders, st.permutations(range(rank)).map(tuple))
+    permuted = st.one_of(channels_last, orders, st.permutations(range(rank)).map(tuple))
     return st.one_of(
         permuted.map(lambda order: Layout(order=order)),
+        channels_last.map(lambda order: Layout(order=order)),
         *drawn,
         st.sampled_from((3, 1, 1009)).map(lambda stride: Layout(unit_stride=stride)),
         st.builds(
@@ -176,8 +179,10 @@ def cases(
             weight_layout = draw(far_layouts((groups * sizes["c_out"], sizes["c_in"], kh, kw)))
         else:
             bias_layout = Layout(far=True)
+    # A repeated dimension of one element is none.
+    batch = max(2, sizes["batch"]) if 0 in x_layout.expand else sizes["batch"]
     return Case(
-        n=0 if one_in(25) else sizes["batch"],
+        n=0 if one_in(25) else batch,
         c_in=groups * sizes["c_in"],
         h=max(1, sizes["rows"]) if same else _input_extent(sizes["rows"], kh, stride[0], padding[0], dilation[0]),
         w=sizes["columns"] if same else _input_extent(sizes["columns"], kw, stride[1], padding[1], dilation[1]),
