@@ -130,7 +130,7 @@ def tiles_of(case: Case) -> int:
 def call_sizes() -> st.SearchStrategy[CallSizes]:
     """Draw how large a call is."""
     kinds = {"one": _one_large(), "several": _several_large(), "whole": _whole()}
-    often = ("one", "one", "one", "one", "several", "whole")
+    often = ("one", "one", "one", "one", "one", "several", "whole")
     return st.sampled_from(often).flatmap(kinds.__getitem__)
 
 

@@ -117,7 +117,11 @@ class _Comparison:
         required, allowed = admissible.nan_required.numpy(), admissible.nan_allowed.numpy()
         is_nan = np.isnan(self.seen)
         self.missing: _Flags = required & ~is_nan
-        self.outside: _Flags = ((self.seen < low) | (self.seen > high)) & ~required
+        outside = ((self.seen < low) | (self.seen > high)) & ~required
+        if outside.any():
+            outside &= ~((self.seen == -np.inf) & admissible.minus_allowed.numpy())
+            outside &= ~((self.seen == np.inf) & admissible.plus_allowed.numpy())
+        self.outside: _Flags = outside
         self.wrong: _Flags = self.missing | self.outside | (is_nan & ~required & ~allowed)
         self.ratio: _Numbers = np.zeros_like(self.seen) if admissible.exact else self._error_ratio(out, admissible)
 

@@ -23,6 +23,7 @@ scale that would be infinite, or 0, in float32. The interval is the hull of all 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import torch
@@ -49,6 +50,8 @@ class Admissible:
         above: float64, likewise over it.
         low: float64, smallest admissible number.
         high: float64, largest admissible number.
+        minus_allowed: bool, minus infinity is admissible, besides.
+        plus_allowed: bool, infinity is admissible, besides.
         nan_required: bool, only NaN is admissible.
         nan_allowed: bool, NaN is admissible.
         exact: Whether the exact lane judges.
@@ -60,6 +63,8 @@ class Admissible:
     above: torch.Tensor
     low: torch.Tensor
     high: torch.Tensor
+    minus_allowed: torch.Tensor
+    plus_allowed: torch.Tensor
     nan_required: torch.Tensor
     nan_allowed: torch.Tensor
     exact: bool
@@ -95,7 +100,7 @@ def admissible(
     convolution = reference(case, x, weight, bias, tiny=vanishing(scale, dtype, in_order=in_order))
     exact = not other_scales and is_exact(case, convolution, rules, scale, in_order=in_order)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
-    sums = Range(*_around(convolution.value, slack), *_no_nan(convolution.value))
+    sums = Range.of(*_around(convolution.value, slack))
     if not in_order and not exact and dtype != rules.accumulator:
         sums = _hull_of_rounding(sums, convolution, slack, dtype)
     scaled = scaled_sums(case, sums, convolution, rules, slack, in_order=in_order)
@@ -107,7 +112,12 @@ def admissible(
     low, high = torch.where(scaled.nan, torch.inf, low), torch.where(scaled.nan, torch.inf, high)
     # The sum over finite terms, unless infinities make something else of the channel.
     truth, winner = (convolution.value * scale).clamp(low, high).min(dim=1, keepdim=True)
-    low, high = low.amin(dim=1, keepdim=True), high.amin(dim=1, keepdim=True)
+    minus, plus = scaled.maybe_minus, scaled.maybe_plus
+    always_plus = plus.all(dim=1, keepdim=True)
+    highest = torch.where(plus, torch.inf, high).amin(dim=1, keepdim=True)
+    # Where every channel may be infinite, one that is not is the minimum.
+    high = torch.where(always_plus, high.amax(dim=1, keepdim=True), highest)
+    low = low.amin(dim=1, keepdim=True)
     return Admissible(
         truth=truth,
         winner=winner,
@@ -115,6 +125,8 @@ def admissible(
         above=high - truth,
         low=_rounded(low, dtype),
         high=_rounded(high, dtype),
+        minus_allowed=minus.any(dim=1, keepdim=True),
+        plus_allowed=always_plus,
         nan_required=scaled.nan.any(dim=1, keepdim=True),
         nan_allowed=(scaled.nan | scaled.maybe_nan).any(dim=1, keepdim=True),
         exact=exact,
@@ -154,24 +166,23 @@ def _around(value: torch.Tensor, slack: torch.Tensor) -> tuple[torch.Tensor, tor
     return value - slack, value + slack
 
 
-def _no_nan(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    never = torch.zeros_like(like, dtype=torch.bool)
-    return never, never
-
-
 def _hull_of_rounding(sums: Range, convolution: Convolution, slack: torch.Tensor, dtype: torch.dtype) -> Range:
     """Allow the sums to be rounded to the dtype before they are scaled, and before the bias is added, or not."""
     bias = convolution.operands[2].view(1, -1, 1, 1)
     products = _around(convolution.value - bias, slack)
-    low, high = (_rounded(end, dtype) for end in (sums.low, sums.high))
     # cuDNN's convolution returns its result in the dtype, and PyTorch adds the bias to that.
-    later_low, later_high = (_rounded(_rounded(end, dtype) + bias, dtype) for end in products)
-    low = torch.minimum(torch.minimum(sums.low, low), later_low)
-    high = torch.maximum(torch.maximum(sums.high, high), later_high)
-    found, maybe_nan = convolution.non_finite, sums.maybe_nan
-    if found is not None:
-        maybe_nan = maybe_nan | (high.isinf() & found.negative) | (low.isinf() & found.positive)
-    return Range(low, high, maybe_nan, sums.nan)
+    lows, highs = (
+        (end, _rounded(end, dtype), _rounded(_rounded(product, dtype) + bias, dtype))
+        for end, product in zip((sums.low, sums.high), products, strict=True)
+    )
+    return Range(
+        low=reduce(torch.minimum, (torch.where(low.isinf(), sums.low, low) for low in lows)),
+        high=reduce(torch.maximum, (torch.where(high.isinf(), sums.high, high) for high in highs)),
+        maybe_minus=reduce(torch.logical_or, (low == -torch.inf for low in lows)),
+        maybe_plus=reduce(torch.logical_or, (high == torch.inf for high in highs)),
+        maybe_nan=sums.maybe_nan,
+        nan=sums.nan,
+    )
 
 
 def _rounded(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

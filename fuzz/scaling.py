@@ -7,7 +7,7 @@ first. A power of two changes nothing there but the range: a factor may overflow
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -21,12 +21,23 @@ from fuzz.tensors import TORCH_DTYPE
 
 @dataclass(frozen=True)
 class Range:
-    """Per channel: the numbers in [low, high], and whether NaN is possible or certain."""
+    """Per channel: the numbers in [low, high], infinities besides, and whether NaN is possible or certain.
+
+    What overflows on the way is infinite, and never some number in between.
+    """
 
     low: torch.Tensor
     high: torch.Tensor
+    maybe_minus: torch.Tensor
+    maybe_plus: torch.Tensor
     maybe_nan: torch.Tensor
     nan: torch.Tensor
+
+    @staticmethod
+    def of(low: torch.Tensor, high: torch.Tensor) -> Range:
+        """Return the numbers in [low, high] alone."""
+        never = torch.zeros_like(low, dtype=torch.bool)
+        return Range(low, high, never, never, never, never)
 
 
 def scales_of(case: Case, *, in_order: bool) -> list[float]:
@@ -55,19 +66,20 @@ def _special(sums: Range, convolution: Convolution, limit: float, slack: torch.T
         return sums  # as in nearly every trial
     positive = (convolution.magnitude + convolution.value) / 2 + slack >= limit
     negative = (convolution.magnitude - convolution.value) / 2 + slack >= limit
-    low = torch.where(negative, -torch.inf, sums.low)
-    high = torch.where(positive, torch.inf, sums.high)
+    low, high = sums.low, sums.high
     maybe_nan = sums.maybe_nan | (positive & negative)
     # Only float64 operands can overflow the truth itself; then nothing is known about the sum.
     unknown = ~convolution.value.isfinite()
     low, high = torch.where(unknown, -torch.inf, low), torch.where(unknown, torch.inf, high)
     maybe_nan = maybe_nan | unknown
+    minus, plus = sums.maybe_minus | negative, sums.maybe_plus | positive
     if found is None:
-        return Range(low, high, maybe_nan, sums.nan)
-    maybe_nan = maybe_nan | found.maybe_nan | (found.positive & negative) | (found.negative & positive)
+        return Range(low, high, minus, plus, maybe_nan, sums.nan)
+    maybe_nan = maybe_nan | found.maybe_nan | (found.positive & minus) | (found.negative & plus)
+    overflows = ~(found.positive | found.negative)
     low = torch.where(found.positive, torch.inf, torch.where(found.negative, -torch.inf, low))
     high = torch.where(found.negative, -torch.inf, torch.where(found.positive, torch.inf, high))
-    return Range(low, high, maybe_nan, found.nan)
+    return Range(low, high, minus & overflows, plus & overflows, maybe_nan, found.nan)
 
 
 def scaled_sums(
@@ -102,6 +114,8 @@ def _either(one: Range, other: Range) -> Range:
     return Range(
         torch.where(one.nan, other.low, torch.where(other.nan, one.low, torch.minimum(one.low, other.low))),
         torch.where(one.nan, other.high, torch.where(other.nan, one.high, torch.maximum(one.high, other.high))),
+        one.maybe_minus | other.maybe_minus,
+        one.maybe_plus | other.maybe_plus,
         one.maybe_nan | other.maybe_nan | (one.nan ^ other.nan),
         one.nan & other.nan,
     )
@@ -111,15 +125,17 @@ def _scaled_first(scaled: Range, convolution: Convolution, largest_factor: float
     """Allow what becomes of infinities where the scale is multiplied into a factor, and into the bias, first."""
     if math.isinf(scale):
         # 0·inf is NaN, and so is the sum of infinities of both signs.
-        return Range(scaled.low, scaled.high, torch.ones_like(scaled.maybe_nan), scaled.nan)
+        return replace(scaled, maybe_nan=torch.ones_like(scaled.maybe_nan))
+    if not abs(scale) > 1:
+        return scaled  # nothing grows
     x, weight, _ = convolution.operands
     tops = weight.abs().flatten(1).amax(dim=1).view(1, -1, 1, 1).clamp(min=largest(x))
     lost = (tops * abs(scale) >= largest_factor).expand_as(scaled.low)
-    return Range(
-        torch.where(lost, -torch.inf, scaled.low),
-        torch.where(lost, torch.inf, scaled.high),
-        scaled.maybe_nan | lost,
-        scaled.nan,
+    return replace(
+        scaled,
+        maybe_minus=scaled.maybe_minus | lost,
+        maybe_plus=scaled.maybe_plus | lost,
+        maybe_nan=scaled.maybe_nan | lost,
     )
 
 
@@ -140,18 +156,28 @@ def scaling_error(case: Case, convolution: Convolution, rules: Arithmetic, scale
 def _scale(sums: Range, scale: float) -> Range:
     """Multiply by the scale as IEEE 754 does: 0·inf is NaN, and so is anything times NaN."""
     if math.isnan(scale):
-        return Range(sums.low, sums.high, sums.maybe_nan, torch.ones_like(sums.nan))
-    if 0 < abs(scale) < math.inf:
-        low, high = (sums.low, sums.high) if scale > 0 else (sums.high, sums.low)
-        return Range(low * scale, high * scale, sums.maybe_nan, sums.nan)
+        return replace(sums, nan=torch.ones_like(sums.nan))
+    if scale < 0:
+        return _scale(_negated(sums), -scale)
+    if 0 < scale < math.inf:
+        return replace(sums, low=sums.low * scale, high=sums.high * scale)
     ends = torch.stack([sums.low * scale, sums.high * scale])
     undefined = ends.isnan()
     nan = sums.nan | (undefined.all(dim=0) & (sums.low == sums.high))
     maybe_nan = sums.maybe_nan | undefined.any(dim=0)
+    if scale == 0:
+        maybe_nan = maybe_nan | sums.maybe_minus | sums.maybe_plus
     low, high = torch.where(undefined, 0.0, ends).aminmax(dim=0)
     if math.isinf(scale):
         spans_zero = (sums.low <= 0) & (sums.high >= 0)
         maybe_nan = maybe_nan | spans_zero
         low = torch.where(spans_zero, -torch.inf, low)
         high = torch.where(spans_zero, torch.inf, high)
-    return Range(low, high, maybe_nan, nan)
+    minus, plus = (
+        flag if math.isinf(scale) else torch.zeros_like(flag) for flag in (sums.maybe_minus, sums.maybe_plus)
+    )
+    return Range(low, high, minus, plus, maybe_nan, nan)
+
+
+def _negated(sums: Range) -> Range:
+    return replace(sums, low=-sums.high, high=-sums.low, maybe_minus=sums.maybe_plus, maybe_plus=sums.maybe_minus)

@@ -608,6 +608,27 @@ def test_what_overflows_on_the_way_may_be_infinite(
         assert verdict(call, output(call, value), allowed).failed, f"{value} cannot come out of any order of summation"
 
 
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize(
+    ("call", "infinities", "held"),
+    [
+        (dot([3e38, 3e38, -3e38], [[1.0, 1.0, 1.0]]), (INF,), 3.4028234e38),
+        (dot([3e38, 3e38, -3e38], [[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]), (-INF,), -3.4028234e38),
+        (dot([1.0, 1.0], [[1.0, 0.5]], scale=2.0**100, dtype="float16"), (INF,), 65504.0),
+        (dot([60000.0, 60000.0], [[1.0, 0.5]], scale=0.5, dtype="float16"), (), 32752.0),
+    ],
+    ids=["sum", "sum in one channel", "scale", "half"],
+)
+def test_what_overflows_is_infinite_and_no_number_in_between(
+    call: Call, infinities: tuple[float, ...], held: float, in_order: bool
+) -> None:
+    """A kernel that holds results, or sums, at the largest number is no sound kernel with another order."""
+    allowed = call.admissible(in_order=in_order)
+    for value in infinities:
+        assert not verdict(call, output(call, value), allowed).failed, f"{value} is what overflow gives"
+    assert verdict(call, output(call, held), allowed).failed, f"{held} is where something was held"
+
+
 def test_a_half_that_overflows_before_scaling_may_be_infinite() -> None:
     call = dot([300.0], [[300.0 + 1 / 3]], scale=0.001, dtype="float16")
     eager, fused = (call.admissible(in_order=once) for once in (False, True))
