@@ -20,8 +20,8 @@ from fuzz.campaign.journal import journaled_cases
 from fuzz.case import Case
 
 EAGER = TILED.with_name("eager_function.py")
-# So few that nothing is learnt of how slow calls are, on which the choice of cases depends from then on.
-ORDER = Round(number=3, kind="draw", examples=10, effort=1 / 4, elapsed=0.0, left=None)
+# So few, so late that no case is too slow: how slow calls are is learnt, and the choice of cases depends on it.
+ORDER = Round(number=8, kind="draw", examples=10, effort=1 / 4, elapsed=600.0, left=None)
 
 
 def assignment(target: Path, **more: str) -> Assignment:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 from everything import EVERYTHING
 
@@ -52,5 +54,5 @@ def test_what_a_trial_raises_is_raised_as_it_is() -> None:
 
 
 def test_climbing_comes_back_to_what_scored_high() -> None:
-    widths = [sorted(case.w for case in drawn(4, climb=climb))[-DRAWS // 10] for climb in (False, True)]
-    assert widths[1] > widths[0], f"a tenth of the draws is at least {widths[0]} wide, and climbing gives {widths[1]}"
+    widths = [statistics.mean(case.w for case in drawn(4, climb=climb)) for climb in (False, True)]
+    assert widths[1] > 1.5 * widths[0], f"draws are {widths[0]:.0f} wide, and climbing gives {widths[1]:.0f}"

@@ -103,7 +103,7 @@ def test_a_hunt_begins_with_what_another_one_found_failing(tmp_path: Path) -> No
     flawed = plant("bias_after_scale", tmp_path)
 
     def hunted(name: str) -> list[dict[str, object]]:
-        options = ["--workers", "1", "--seed", name, "--max-cases", "12", "-x", "--database", str(tmp_path / "shared")]
+        options = ["--workers", "1", "--seed", name, "--max-cases", "60", "-x", "--database", str(tmp_path / "shared")]
         assert main(["run", "--target", str(flawed), "--out", str(tmp_path / name), *options]) == 1
         return list(read_records(tmp_path / name / "records.jsonl"))
 

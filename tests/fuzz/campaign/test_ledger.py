@@ -80,7 +80,7 @@ def test_a_ledger_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 def hunt(target: Path, out: Path, *more: str) -> tuple[int, dict[str, object], ElementTree.Element]:
     """Hunt in this process, and return the exit status, the summary and JUnit's XML."""
-    options = ["--seed", "1", "--max-cases", "12", "--workers", "1"]
+    options = ["--seed", "1", "--max-cases", "60", "--workers", "1"]
     status = main(["run", "--target", str(target), "--out", str(out), *options, *more])
     return status, json.loads((out / "summary.json").read_text()), ElementTree.parse(out / "junit.xml").getroot()
 
