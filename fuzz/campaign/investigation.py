@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -21,6 +21,9 @@ from fuzz.verdict import Verdict
 # Runs a case on a target that nothing was called on before: a step of shrinking, or one that may take as long as it
 # takes to know that it hangs.
 Run = Callable[[Case, Literal["shrink", "hang?"]], Verdict]
+
+# What kills processes from outside, a machine short of memory for one, may hit one case twice; this often more, not.
+_MORE_KILLS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,12 @@ class Investigation:
 
     def _judge(self, case: Case) -> Verdict:
         if case not in self._judged:
-            self._judged[case] = self.run(case, "shrink")
+            verdict = self.run(case, "shrink")
+            for _ in range(_MORE_KILLS):
+                if verdict.kind != "killed":
+                    break
+                verdict = self.run(case, "shrink")
+            self._judged[case] = verdict
         return self._judged[case]
 
     def _reproduce(self, case: Case) -> Case | None:

@@ -93,6 +93,21 @@ def test_a_process_that_others_may_have_killed_accuses_nobody() -> None:
     assert investigate(lambda case: False, verdict=lost) is None
 
 
+@pytest.mark.parametrize("kills", [1, 2, 3])
+def test_what_is_killed_again_and_again_is_to_blame(kills: int) -> None:
+    """A machine that is short of memory may hit one case twice."""
+    lost, passes = failure("killed", "process", "killed by SIGKILL"), Verdict(status="pass")
+    left = [lost] * kills
+    found: list[Finding] = []
+    Investigation(
+        run=lambda case, purpose: left.pop() if left and case == Case() else passes,
+        known=tuple,
+        may_go_on=lambda: True,
+        notify=lambda words: None,
+    ).investigate(Case(), lost, found.append)
+    assert bool(found) == (kills == 3), "killed as often as three times in a row, and only then"
+
+
 def test_a_process_that_ended_by_itself_is_kept_though_nobody_can_show_it_again() -> None:
     found = investigate(lambda case: False, verdict=failure("crash", "process", "killed by SIGSEGV"))
     assert found is not None
