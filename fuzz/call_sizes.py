@@ -140,48 +140,48 @@ def tiled_sizes(draw: st.DrawFn) -> CallSizes:
     sizes = draw(_each_of("tiled"))
     return CallSizes(
         sizes=sizes,
-        kernel=draw(_sampled(_TILED_KERNELS)),
-        tiles=max(draw(_sampled(_TILES)), _TILED_TILES),
-        kept=draw(_sampled(("columns", "rows", "columns"))),
+        kernel=draw(sampled(_TILED_KERNELS)),
+        tiles=max(draw(sampled(_TILES)), _TILED_TILES),
+        kept=draw(sampled(("columns", "rows", "columns"))),
         least={"c_in": sizes["c_in"]},
     )
 
 
 @st.composite
 def _one_large(draw: st.DrawFn) -> CallSizes:
-    kept = draw(_sampled(("", *_SIZES)))
+    kept = draw(sampled(("", *_SIZES)))
     # With one tap there are as many products as input channels, and their number may be next to that of a tile.
-    kernel = (1, 1) if kept == "c_in" and draw(_one_in(2)) else draw(_sampled(_KERNELS))
+    kernel = (1, 1) if kept == "c_in" and draw(_one_in(2)) else draw(sampled(_KERNELS))
     sizes = draw(_each_of("any"))
     if kept:
         if draw(_one_in(3)):
             # A tail of one shows where nothing else makes positions, channels or products; and such a call is quick.
             sizes = dict.fromkeys(sizes, 1)
         sizes[kept] = draw(_large_sizes())
-    return CallSizes(sizes=sizes, kernel=kernel, tiles=draw(_sampled(_TILES)), kept=kept)
+    return CallSizes(sizes=sizes, kernel=kernel, tiles=draw(sampled(_TILES)), kept=kept)
 
 
 @st.composite
 def _several_large(draw: st.DrawFn) -> CallSizes:
-    kept, *others = draw(_sampled(_TOGETHER))
-    kernel = (1, 1) if draw(_one_in(2)) else draw(_sampled(_KERNELS))
+    kept, *others = draw(sampled(_TOGETHER))
+    kernel = (1, 1) if draw(_one_in(2)) else draw(sampled(_KERNELS))
     # All are drawn, though most are not used: a call must not look simpler because it needs fewer draws.
     sizes = dict.fromkeys(_SIZES, 1) | {"batch": draw(_each_of("any"))["batch"]}
     for name in (kept, *others):
-        sizes[name] = draw(_sampled(_SEVERAL_TILES if len(others) == 1 else _SEVERAL_TILES[:4]))
+        sizes[name] = draw(sampled(_SEVERAL_TILES if len(others) == 1 else _SEVERAL_TILES[:4]))
     if "c_in" in others and draw(_one_in(2)):
         sizes["c_in"] = max(17, sizes["c_in"] // math.prod(kernel))  # taps make products of a channel
     least = {name: sizes[name] for name in others}
-    return CallSizes(sizes=sizes, kernel=kernel, tiles=draw(_sampled(_TILES)), kept=kept, least=least)
+    return CallSizes(sizes=sizes, kernel=kernel, tiles=draw(sampled(_TILES)), kept=kept, least=least)
 
 
 @st.composite
 def _whole(draw: st.DrawFn) -> CallSizes:
     return CallSizes(
         sizes=draw(_each_of("whole")),
-        kernel=draw(_sampled(_WHOLE_KERNELS)),
-        tiles=max(draw(_sampled(_TILES)), _TILED_TILES),
-        kept=draw(_sampled(("", *_SIZES))),
+        kernel=draw(sampled(_WHOLE_KERNELS)),
+        tiles=max(draw(sampled(_TILES)), _TILED_TILES),
+        kept=draw(sampled(("", *_SIZES))),
         whole=True,
     )
 
@@ -203,7 +203,8 @@ def _one_in(number: int) -> st.SearchStrategy[bool]:
 
 
 @cache
-def _sampled(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+def sampled(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    """Draw one of the choices; the strategy is made once for each list of them."""
     return st.sampled_from(choices)
 
 

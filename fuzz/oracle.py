@@ -96,14 +96,15 @@ def admissible(
     """
     rules = arithmetic(case, precision)
     dtype = TORCH_DTYPE[case.dtype]
-    scale, *other_scales = scales_of(case, in_order=in_order)
+    scales = scales_of(case, in_order=in_order)
+    scale = scales[0]
     convolution = reference(case, x, weight, bias, tiny=vanishing(scale, dtype, in_order=in_order))
-    exact = not other_scales and is_exact(case, convolution, rules, scale, in_order=in_order)
+    exact = len(scales) == 1 and is_exact(case, convolution, rules, scale, in_order=in_order)
     slack = torch.zeros(()) if exact else _accumulation_error(case, convolution, rules)
     sums = Range.of(*_around(convolution.value, slack))
     if not in_order and not exact and dtype != rules.accumulator:
         sums = _hull_of_rounding(sums, convolution, slack, dtype)
-    scaled = scaled_sums(case, sums, convolution, rules, slack, in_order=in_order)
+    scaled = scaled_sums(scales, sums, convolution, rules, slack, dtype, in_order=in_order)
     low, high = scaled.low, scaled.high
     if not exact:
         lost = scaling_error(case, convolution, rules, scale, in_order=in_order)

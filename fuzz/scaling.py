@@ -83,22 +83,29 @@ def _special(sums: Range, convolution: Convolution, limit: float, slack: torch.T
 
 
 def scaled_sums(
-    case: Case, sums: Range, convolution: Convolution, rules: Arithmetic, slack: torch.Tensor, *, in_order: bool
+    scales: list[float],
+    sums: Range,
+    convolution: Convolution,
+    rules: Arithmetic,
+    slack: torch.Tensor,
+    dtype: torch.dtype,
+    *,
+    in_order: bool,
 ) -> Range:
     """Return what becomes of the sums, with the infinities and NaN that there may be, times the scale.
 
     Args:
-        case: The case.
+        scales: What a target may multiply by, as `scales_of` says.
         sums: What the sums over finite operands may be, `[n, c_out, oh, ow]`.
         convolution: Their truth.
         rules: What the case's arithmetic may round.
         slack: How far a sum may be from the truth.
+        dtype: Of the operands and the output.
         in_order: Whether the target promises to scale the sum.
     """
-    scale, *others = scales_of(case, in_order=in_order)
     if in_order:
-        return _scale(_special(sums, convolution, rules.largest, slack), scale)
-    largest_factor = min(rules.largest, torch.finfo(TORCH_DTYPE[case.dtype]).max)
+        return _scale(_special(sums, convolution, rules.largest, slack), scales[0])
+    largest_factor = min(rules.largest, torch.finfo(dtype).max)
 
     def times(factor: float) -> Range:
         # Products overflow where only the scaled sum would if the scale comes first.
@@ -106,7 +113,7 @@ def scaled_sums(
         scaled = _scale(_special(sums, convolution, limit, slack), factor)
         return _scaled_first(scaled, convolution, largest_factor, factor)
 
-    return reduce(_either, map(times, others), times(scale))
+    return reduce(_either, map(times, scales))
 
 
 def _either(one: Range, other: Range) -> Range:

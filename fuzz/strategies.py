@@ -1,4 +1,4 @@
-"""Hypothesis strategies that draw a `Case`. The one place that knows ranges.
+"""Hypothesis strategies that draw a `Case`. With `call_sizes`, the only place that knows ranges.
 
 A case is drawn as descriptors and a seed, never as tensor elements: Hypothesis's buffer is small, and shrunk elements
 say nothing. Every list starts with its simplest entry, and every feature is off unless a draw turns it on: cases differ
@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
-from fuzz.call_sizes import CallSizes, call_sizes, tiled_sizes
+from fuzz.call_sizes import CallSizes, call_sizes, sampled, tiled_sizes
 from fuzz.case import EARLIER, FAMILIES, RELATIONS, Case, Dtype, Earlier, Family, Precision, Sprinkle, TensorName
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 
@@ -132,7 +132,7 @@ def cases(
         return draw(_below(number)) > 0
 
     def one_of(choices: tuple[T, ...]) -> T:
-        chosen: T = draw(_sampled(choices))
+        chosen: T = draw(sampled(choices))
         return chosen
 
     if abilities.far and one_in(12):
@@ -215,25 +215,25 @@ def _far_taps(
     draw: st.DrawFn, abilities: Abilities, dtypes: tuple[Dtype, ...], precisions: tuple[Precision, ...]
 ) -> Case:
     """Draw a case whose window spans rows or columns that lie far apart, with as many channels as fill a tile."""
-    kh, kw = draw(_sampled(((3, 3), (3, 1), (1, 3), (4, 3), (2, 5))))
+    kh, kw = draw(sampled(((3, 3), (3, 1), (1, 3), (4, 3), (2, 5))))
     h, w = kh + draw(_below(2)), kw + draw(_below(2))
-    dtype = draw(_sampled(dtypes))
+    dtype = draw(sampled(dtypes))
     far_weight = draw(st.booleans())
     long = draw(far_layouts((1, 1, kh, kw)))
     return Case(
-        c_in=draw(_sampled((32, 16, 33, 3))),
+        c_in=draw(sampled((32, 16, 33, 3))),
         h=h,
         w=w,
-        c_out=draw(_sampled((1, 3, 33))),
+        c_out=draw(sampled((1, 3, 33))),
         kh=kh,
         kw=kw,
         bias=draw(st.booleans()),
         dtype=dtype,
-        precision=draw(_sampled(precisions)) if dtype == "float32" else "default",
-        config=draw(_sampled((None, *abilities.configs))),
+        precision=draw(sampled(precisions)) if dtype == "float32" else "default",
+        config=draw(sampled((None, *abilities.configs))),
         x_layout=CONTIGUOUS if far_weight else long,
         weight_layout=long if far_weight else CONTIGUOUS,
-        values=draw(_sampled(FAMILIES)),
+        values=draw(sampled(FAMILIES)),
         seed=draw(_below(2**32)),
     )
 
@@ -241,11 +241,6 @@ def _far_taps(
 @cache
 def _below(number: int) -> st.SearchStrategy[int]:
     return st.integers(0, number - 1)
-
-
-@cache
-def _sampled(choices: tuple[Any, ...]) -> st.SearchStrategy[Any]:
-    return st.sampled_from(choices)
 
 
 def _more_of(favourite: T, choices: tuple[T, ...]) -> tuple[T, ...]:
