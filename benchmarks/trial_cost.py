@@ -79,22 +79,25 @@ def measure(name: str, device_name: str) -> dict[str, Any]:
 
 @contextmanager
 def timed_calls() -> Iterator[list[float]]:
-    """Give a list that receives the seconds of every call of a target, until the block ends."""
-    from fuzz.session import Outcome, Session
+    """Give a list that receives the seconds of every call of a target, until the block ends.
+
+    On a GPU those in which it is asked to work; the calls of a trial are waited for together.
+    """
+    from fuzz.session import Begun, Session
 
     seconds: list[float] = []
-    original = Session.call
+    original = Session.begin
 
-    def call(self: Session, *arguments: Any, **named: Any) -> Outcome:
-        outcome = original(self, *arguments, **named)
-        seconds.append(outcome.seconds)
-        return outcome
+    def begin(self: Session, *arguments: Any, **named: Any) -> Begun:
+        begun = original(self, *arguments, **named)
+        seconds.append(begun.seconds)
+        return begun
 
-    Session.call = call
+    Session.begin = begin
     try:
         yield seconds
     finally:
-        Session.call = original
+        Session.begin = original
 
 
 def small_cases() -> list[Any]:
@@ -117,8 +120,9 @@ def small_cases() -> list[Any]:
 def parts(target: Any, cases: list[Any], device: Any) -> Iterator[tuple[str, list[float]]]:
     """Yield what a trial is made of, with the time of each part in seconds."""
     from fuzz.judge import judge
+    from fuzz.machine import machine
     from fuzz.oracle import admissible
-    from fuzz.session import Session, machine
+    from fuzz.session import Session
     from fuzz.tensors import full_tensors, numbers_of, poison_value
 
     names = ("numbers", "truth and bounds", "tensors in memory", "call, with guards", "the kernel itself", "verdict")
@@ -146,7 +150,7 @@ def parts(target: Any, cases: list[Any], device: Any) -> Iterator[tuple[str, lis
                 "call, with guards", lambda session=session, bound=bound, placed=placed: session.call(bound, placed)
             )
         times["the kernel itself"].append(outcome.seconds)
-        out = outcome.output.detach().cpu()
+        out = outcome.answer
         timed("verdict", lambda case=case, out=out, truth=truth: judge(case, out, truth, poison=poison_value("finite")))
     yield from times.items()
 

@@ -14,7 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fuzz.memory import Memory, Region
-from fuzz.tensors import RED_ZONE, Flag, Poison, any_of, poison_value
+from fuzz.on_device import Flag
+from fuzz.tensors import RED_ZONE, Poison, poison_value
 
 _UNINITIALISED: Final = {
     "aten::empty",
@@ -88,7 +89,7 @@ class AllocationGuard(TorchDispatchMode):
 
     def overwritten(self) -> bool:
         """Return whether anything was written into a red zone."""
-        return any_of(self.zones_written())
+        return any(map(bool, self.zones_written()))
 
     def _guarded(self, tensor: torch.Tensor, *, copy: bool) -> torch.Tensor:
         if tensor.device.type != self._device_type or tensor.numel() == 0 or tensor.layout != torch.strided:

@@ -96,13 +96,18 @@ def reference(
     value = convolve(case, *finite)
     magnitude = convolve(case, *(tensor.abs() for tensor in finite))
     if finite[0] is not x:
-        non_finite = _non_finite(case, x, weight, bias, tiny)
+        non_finite = _non_finite(case, x, weight, bias, tiny, torch.zeros_like(value, dtype=torch.bool))
     return Convolution(value, magnitude, non_finite, finite)
 
 
-def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor, tiny: float) -> NonFinite:
+def _non_finite(
+    case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor, tiny: float, nowhere: torch.Tensor
+) -> NonFinite:
     def meets(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Where some tap inside the image has `a` in x and `b` in the weight."""
+        # Mostly one kind of number is in one tensor, and a convolution costs more than to see that.
+        if not (a.numpy().any() and b.numpy().any()):
+            return nowhere
         return convolve(case, a.double(), b.double(), None) > 0
 
     any_x, any_w = torch.ones_like(x, dtype=torch.bool), torch.ones_like(w, dtype=torch.bool)
@@ -115,9 +120,11 @@ def _non_finite(case: Case, x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor
     nan, positive, negative = nan | offset.isnan(), positive | (offset == torch.inf), negative | (offset == -torch.inf)
     # 0·inf is NaN.
     maybe = meets((x != 0) & (x.abs() < tiny), w.isinf()) | meets(x.isinf(), (w != 0) & (w.abs() < tiny))
+    if any(_sides(case)):
+        maybe = maybe | _padding_meets(case, x, ~w.isfinite())
     return NonFinite(
         nan=nan | (positive & negative),
-        maybe_nan=maybe | _padding_meets(case, x, ~w.isfinite()),
+        maybe_nan=maybe,
         positive=positive,
         negative=negative,
     )

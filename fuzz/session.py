@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,13 +15,15 @@ import torch
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage
 from fuzz.guards import AllocationGuard
-from fuzz.interpreter import faithful, recorded
+from fuzz.interpreter import recorded
 from fuzz.interpreter_access import AccessRecorder
 from fuzz.judge import wrong_elements
+from fuzz.machine import without_compilation
 from fuzz.memory import Flags, Memory, Region
+from fuzz.on_device import Arrival
 from fuzz.store_log import Stores
 from fuzz.target import BoundModule, Call, Target, TargetError
-from fuzz.tensors import RED_ZONE, Numbers, Operands, Part, Poison, any_of, differ, flat, lay_out, poison_value
+from fuzz.tensors import RED_ZONE, Numbers, Operands, Part, Poison, differ, flat, lay_out, poison_value
 from fuzz.verdict import Kind, Lane, Verdict, failure
 
 
@@ -31,6 +33,7 @@ class Outcome:
 
     Attributes:
         output: What the target returned.
+        answer: A copy of it on the CPU, as it was after the call; None unless it is a dense tensor.
         error: What it raised, or None.
         seconds: Time that it took.
         damage: The verdict where the call damaged memory, or None.
@@ -40,6 +43,7 @@ class Outcome:
     """
 
     output: Any
+    answer: torch.Tensor | None
     error: BaseException | None
     seconds: float
     damage: Verdict | None
@@ -91,7 +95,11 @@ class Session:
         return operands
 
     def call(self, bound: Call, operands: Operands, stream: torch.cuda.Stream | None = None) -> Outcome:
-        """Call the target once and look at what became of memory.
+        """Call the target once and look at what became of memory; arguments and exceptions are those of `begin`."""
+        return self.begin(bound, operands, stream).wait()
+
+    def begin(self, bound: Call, operands: Operands, stream: torch.cuda.Stream | None = None) -> Begun:
+        """Call the target once, without waiting for the device.
 
         Args:
             bound: What `Target.bind` gave.
@@ -104,32 +112,63 @@ class Session:
         guard = AllocationGuard(self.poison, self.device.type, self._memory if self._recorder else None)
         self._guards.append(guard)
         watch = recorded(self._recorder) if self._recorder else nullcontext()
-        output, error = None, None
+        output, error, arrival = None, None, None
         started = time.perf_counter()
         on_stream = torch.cuda.stream(stream) if stream else nullcontext()
         with warnings.catch_warnings(), torch.no_grad(), on_stream:
             # A candidate may warn; warnings are no part of the operation.
             warnings.simplefilter("ignore")
             try:
-                with nullcontext() if self.bare else guard, watch, _without_compilation(), self.target.surroundings:
+                with nullcontext() if self.bare else guard, watch, without_compilation(), self.target.surroundings:
                     output = bound(*tensors_of(operands))
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize()
             except TargetError:
                 raise
             # Whatever a candidate raises is evidence, never a pass: the judge decides what it means.
             except (Exception, SystemExit) as raised:
-                # After an error on the device nothing can be read that it has returned.
-                output, error = None, raised
-        seconds = time.perf_counter() - started
-        dense = output if isinstance(output, torch.Tensor) and output.layout == torch.strided else None
+                error = raised
+            seconds = time.perf_counter() - started
+            try:
+                # On the stream of the call, so that what is read there comes after it.
+                arrival = self._look(bound, operands, output) if error is None else None
+            except torch.AcceleratorError as lost:
+                error = lost
+        return Begun(self, bound, operands, output, error, arrival, started, seconds)
+
+    def _look(self, bound: Call, operands: Operands, output: Any) -> Arrival:
+        """Ask what a call has changed, and for its result, without waiting for an answer."""
+        flags = [changed for operand in operands.values() for changed in operand.changed()]
+        flags += [zone for guard in self._guards for zone in guard.zones_written()]
+        flags += [differ(flat(result), copy) for result, copy in self._results]
+        flags += [differ(flat(now), flat(given)) for now, given in _held(bound).values()]
+        dense = _dense(output)
+        if dense is None:
+            return Arrival(flags, None)
+        self._results.append((dense, flat(dense).clone()))
+        return Arrival(flags, self._results[-1][1])
+
+    def outcome_of(self, begun: Begun) -> Outcome:
+        """Wait for a call and say what it did."""
+        output, error, told, answer, seconds = begun.output, begun.error, False, None, begun.seconds
+        try:
+            if begun.arrival is not None:
+                told, answer = begun.arrival.wait()
+        except torch.AcceleratorError as lost:
+            error = lost
+        if self.device.type == "cuda":
+            seconds = time.perf_counter() - begun.started
+        if error is not None:
+            # After an error on the device nothing can be read that the call has returned.
+            output, answer = None, None
+        dense = _dense(output)
         stores = self._recorder.stores(dense) if self._recorder and dense is not None else None
         # Damaged memory explains a wrong result, so it comes first; an exception is not explained by it.
-        damage = self._wrong_access(output, stores) or (self._damage(bound, operands) if error is None else None)
+        damage = self._wrong_access(output, stores) or (
+            self._describe_damage(_held(begun.bound), begun.operands) if told and error is None else None
+        )
         damage = damage if damage and damage.lane not in self.blind else None
-        if dense is not None:
-            self._results.append((dense, flat(dense).clone()))
-        return Outcome(output, error, seconds, damage, *_race(output, stores))
+        if answer is not None and dense is not None:
+            answer = answer.view(dense.shape)
+        return Outcome(output, answer, error, seconds, damage, *_race(output, stores))
 
     def _wrong_access(self, output: Any, known: Stores | None) -> Verdict | None:
         if self._recorder is None:
@@ -150,15 +189,6 @@ class Session:
             return failure("unwritten", "access", message, wrong=wrong_elements(left) if is_plane else None)
         return None
 
-    def _damage(self, bound: Call, operands: Operands) -> Verdict | None:
-        # Everything in one question, since a GPU takes its time to answer.
-        flags = [changed for operand in operands.values() for changed in operand.changed()]
-        flags += [zone for guard in self._guards for zone in guard.zones_written()]
-        flags += [differ(flat(result), copy) for result, copy in self._results]
-        held = bound.parameters if isinstance(bound, BoundModule) else {}
-        flags += [differ(flat(now), flat(given)) for now, given in held.values()]
-        return self._describe_damage(held, operands) if any_of(flags) else None
-
     def _describe_damage(self, held: Mapping[str, tuple[torch.Tensor, torch.Tensor]], operands: Operands) -> Verdict:
         for name, (now, given) in held.items():
             if differ(flat(now), flat(given)):
@@ -172,6 +202,50 @@ class Session:
         if any(guard.overwritten() for guard in self._guards):
             return failure("out-of-bounds-write", "guards", "the call wrote past an end of memory that it allocated")
         return failure("result-modified", "state", "the call changed the result of an earlier call")
+
+
+@dataclass
+class Begun:
+    """A call that was made; a GPU may still be at work on it.
+
+    Attributes:
+        session: Where it was made.
+        bound: What was called.
+        operands: On what.
+        output: What it returned.
+        error: What it raised, or None.
+        arrival: What is to be known of it, or None where it raised.
+        started: When it was made.
+        seconds: How long it took to make it.
+    """
+
+    session: Session
+    bound: Call
+    operands: Operands
+    output: Any
+    error: BaseException | None
+    arrival: Arrival | None
+    started: float
+    seconds: float
+
+    def wait(self) -> Outcome:
+        """Wait for the device, the first time, and say what the call did."""
+        return self._outcome
+
+    @cached_property
+    def _outcome(self) -> Outcome:
+        return self.session.outcome_of(self)
+
+
+def _dense(output: Any) -> torch.Tensor | None:
+    """Return the output if it is a tensor that has elements somewhere."""
+    is_dense = isinstance(output, torch.Tensor) and output.layout == torch.strided and not output.is_meta
+    return output if is_dense else None
+
+
+def _held(bound: Call) -> Mapping[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return a module's parameters, and what was put into them."""
+    return bound.parameters if isinstance(bound, BoundModule) else {}
 
 
 def _race(output: Any, known: Stores | None) -> tuple[torch.Tensor | None, str]:
@@ -204,54 +278,3 @@ def tensors_of(operands: Operands) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     """Return x, weight and bias."""
     bias = operands.get("bias")
     return operands["x"].tensor, operands["weight"].tensor, bias.tensor if bias else None
-
-
-@contextmanager
-def machine(case: Case, device: torch.device) -> Iterator[None]:
-    """Make the machine compute plainly until the block ends, and the CPU as a GPU does.
-
-    PyTorch's own convolutions are what a candidate may call. Those of NNPACK, oneDNN and cuDNN are left out: some go
-    through transforms (Winograd, FFT) that do not even give integers exactly, others multiply a NaN by padded lanes.
-    cuBLAS is not allowed to add parts of a sum in half precision.
-    """
-    with _plain_convolutions():
-        if device.type == "cpu":
-            with faithful(round_dot_operands=case.precision != "default"):
-                yield
-        else:
-            yield
-
-
-def _without_compilation() -> AbstractContextManager[object]:
-    """Make functions under `torch.compile` run as they are written: compiled, they would contain the guards.
-
-    A process whose target never imported the compiler is spared that, since it takes seconds.
-    """
-    if "torch._dynamo" not in sys.modules:
-        return nullcontext()
-    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-@contextmanager
-def _plain_convolutions() -> Iterator[None]:
-    # Only these switches: PyTorch's own context managers set others as well, and one warns of them each time.
-    switches = (
-        (torch._C._get_nnpack_enabled, torch._C._set_nnpack_enabled),
-        (torch._C._get_mkldnn_enabled, torch._C._set_mkldnn_enabled),
-        (torch._C._get_cudnn_enabled, torch._C._set_cudnn_enabled),
-    )
-    matmul = torch.backends.cuda.matmul
-    reductions = "allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction"
-    before = [get() for get, _ in switches], [getattr(matmul, name) for name in reductions]
-    try:
-        for _, put in switches:
-            put(False)
-        for name in reductions:
-            setattr(matmul, name, False)
-        yield
-    finally:
-        for (_, put), value in zip(switches, before[0], strict=True):
-            put(value)
-        for name, value in zip(reductions, before[1], strict=True):
-            setattr(matmul, name, value)

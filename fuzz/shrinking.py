@@ -15,8 +15,11 @@ from typing import Any, Final
 
 import msgspec
 
+from fuzz.abilities import Abilities
 from fuzz.case import DTYPES, EARLIER, FAMILIES, RELATIONS, Case, Sprinkle
+from fuzz.earlier_call import earlier_call
 from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, CaseError, Layout
+from fuzz.second_call import second_call
 
 SIMPLEST: Final = Case()
 _FIELDS: Final = tuple(info.name for info in msgspec.structs.fields(Case))
@@ -28,6 +31,9 @@ _SEEDS: Final = (0, 1, 2)
 _TILES: Final = (128, 64, 32, 16)
 # Families that tell elements apart: with another one of them a smaller size may do.
 _TELLING: Final = FAMILIES[1:4]
+
+# What another call may differ in; one that the target cannot be asked is no failure.
+_ABLE: Final = Abilities(kind="function", convolution_options=True, optional_bias=True, every_dtype=True)
 
 Fails = Callable[[Case], bool]
 
@@ -211,6 +217,20 @@ def _simpler_history(case: Case) -> Iterator[dict[str, Any]]:
     if case.relation is not None:
         yield {"relation": None}
         yield from ({"relation": name} for name in RELATIONS[: RELATIONS.index(case.relation)])
+    yield from (_fields_of(other) for other in _other_calls(case))
+
+
+def _other_calls(case: Case) -> Iterator[Case]:
+    """Yield the other calls of a case, each by itself: where a call ends a process, it need not be the judged one."""
+    steps = [step for step in case.earlier if step not in ("same", "contents")]
+    others = [earlier_call(case, step, _ABLE) for step in steps]
+    if case.relation is not None:
+        others.append(second_call(case))
+    yield from (other for other in others if other is not None)
+
+
+def _fields_of(case: Case) -> dict[str, Any]:
+    return {name: getattr(case, name) for name in _FIELDS}
 
 
 def _other_values(case: Case) -> Iterator[dict[str, Any]]:

@@ -109,6 +109,11 @@ def _set_autocast(enabled: tuple[bool, bool]) -> None:
     torch.set_autocast_enabled("cuda", enabled[1])
 
 
+def _environment() -> dict[bytes, bytes]:
+    # Not by its own methods, which decode each variable: a trial asks a dozen times.
+    return dict(os.environb._data)  # type: ignore[attr-defined]  # typeshed does not tell of it
+
+
 def _set_environment(variables: dict[bytes, bytes]) -> None:
     os.environb.clear()
     os.environb.update(variables)
@@ -123,7 +128,7 @@ _SETTINGS: Final[tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...]] = (
     # There is nobody to ask whether subnormal numbers count as 0.
     (lambda: math.ldexp(_SMALLEST, 1) * 0.5 == 0.0, torch.set_flush_denormal),
     (np.geterr, lambda errors: np.seterr(**errors)),
-    (lambda: dict(os.environb), _set_environment),
+    (_environment, _set_environment),
     (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     (gc.isenabled, lambda enabled: gc.enable() if enabled else gc.disable()),
 )

@@ -19,6 +19,7 @@ import torch
 
 from fuzz.case import Case, TensorName
 from fuzz.layout import Layout
+from fuzz.on_device import Flag, send
 from fuzz.values import draw_values
 
 Poison = Literal["nan", "finite"]
@@ -43,9 +44,6 @@ FINITE_POISON: Final = -57344.0
 
 # Same width, for comparing bits: NaN compares equal to itself that way.
 _BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
-
-# A yes or no: on a GPU a 0-d bool tensor, because to ask for its value is to wait for the device.
-Flag = torch.Tensor | bool
 
 # The numbers of each tensor, on the CPU and of the case's dtype; dimensions of stride 0 have size 1.
 Numbers = dict[TensorName, torch.Tensor]
@@ -102,7 +100,7 @@ class Operand:
 
     def refill(self, numbers: torch.Tensor) -> None:
         """Put other numbers into the same memory."""
-        self.stored.copy_(numbers)
+        send(self.stored, numbers)
         for part in self.parts:
             part.before.copy_(part.storage)
 
@@ -141,15 +139,6 @@ def digest(tensors: Iterable[torch.Tensor]) -> str:
         if tensor.layout == torch.strided and not tensor.is_meta:
             found.update(flat(tensor).cpu().view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
-
-
-def any_of(flags: Iterable[Flag]) -> bool:
-    """Return whether one of the flags is true, with one question to the device for all of them."""
-    flags = list(flags)
-    waiting = [flag for flag in flags if isinstance(flag, torch.Tensor)]
-    return True in [flag for flag in flags if isinstance(flag, bool)] or (
-        bool(waiting) and any(torch.stack(waiting).tolist())
-    )
 
 
 def numbers_of(case: Case) -> Numbers:
@@ -221,7 +210,7 @@ def _operand(
         stretches = _stretches(storage, stored, far, red_zone)
         for stretch, _ in stretches:
             stretch.fill_(value)
-    stored.copy_(numbers)
+    send(stored, numbers)
     return Operand(
         tensor=storage.as_strided(shape, strides, red_zone + first),
         stored=stored,

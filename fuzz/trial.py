@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import traceback
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -12,19 +12,22 @@ import torch
 from fuzz.arithmetic import PrecisionClass
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
-from fuzz.earlier import call_earlier, fill, replaced
-from fuzz.interpreter import is_interpreting
+from fuzz.earlier import call_earlier, fill
+from fuzz.earlier_call import replaced
+from fuzz.errors import declined, is_out_of_memory, judge_error, judge_loss
 from fuzz.judge import judge, judge_twin
+from fuzz.machine import machine
+from fuzz.on_device import is_lost
 from fuzz.oracle import Admissible, admissible
 from fuzz.reference import RejectedError
 from fuzz.relations import Twin, twin_of
-from fuzz.session import Outcome, Session, machine
+from fuzz.session import Begun, Outcome, Session
 from fuzz.target import Target
 from fuzz.tensors import TORCH_DTYPE, Numbers, Poison, full_tensors, numbers_of, poison_value
 from fuzz.verdict import Lane, Verdict, failure
 
 _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
-_LONGEST_WORDS: Final = 400
+_BRIEF_BYTES: Final = 2**22
 # Long enough for a kernel on the wrong stream to run before the numbers that it needs are there: about a millisecond.
 _DELAY_CYCLES: Final = 2_000_000
 
@@ -55,16 +58,18 @@ def run_trial(
     """
     reason = target.abilities.why_not(case)
     if reason:
-        return Verdict(status="declined", kind="declined", lane="errors", message=reason)
+        return declined(reason)
     with machine(case, device):
         trial = _Trial(target, case, device, bare=bare, blind=blind)
         try:
             verdict = trial.run()
         except (RuntimeError, MemoryError) as error:
-            # What the target raises never comes here: this is memory for its tensors.
-            if not _is_out_of_memory(error):
+            # What the target raises never comes here: this is memory for its tensors, or what its kernels did.
+            if is_out_of_memory(error):
+                return declined(f"out of memory: {error}")
+            if not is_lost(device):
                 raise
-            return Verdict(status="declined", kind="declined", lane="errors", message=f"out of memory: {error}")
+            return judge_loss(error, case).without(blind)
     if coverage is not None:
         coverage.extend(merge(*(session.coverage for session in trial.sessions)))
     if outputs is not None:
@@ -121,14 +126,16 @@ def _judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Adm
     if outcome.damage is not None:
         return outcome.damage
     if outcome.error is not None:
-        return _judge_error(outcome.error, session.target, case, session.device, expected)
+        rejected = isinstance(expected, RejectedError)
+        return judge_error(outcome.error, session.target, case, session.device, rejected=rejected)
     if isinstance(expected, RejectedError):
         return failure("not-rejected", "errors", f"returned a result where PyTorch raises {expected}")
     wrong_form = _check_form(outcome.output, case, session.device)
     if wrong_form:
         return wrong_form
     poison = poison_value(session.poison)
-    verdict = judge(case, outcome.output.detach().cpu(), expected, poison=poison)
+    assert outcome.answer is not None
+    verdict = judge(case, outcome.answer, expected, poison=poison)
     if outcome.lost is None or verdict.failed:
         return verdict
     # Programs run in any order on a GPU. Two that store the same numbers, or equally good ones, may do so.
@@ -138,17 +145,6 @@ def _judge_outcome(session: Session, case: Case, outcome: Outcome, expected: Adm
     return failure(
         "stored-twice", "access", f"{outcome.race}; had the other come last: {other.message}", wrong=other.wrong
     )
-
-
-def _judge_error(
-    error: BaseException, target: Target, case: Case, device: torch.device, expected: Admissible | RejectedError
-) -> Verdict:
-    reason = _why_declined(error, target, case, device)
-    if reason:
-        return Verdict(status="declined", kind="declined", lane="errors", message=reason)
-    if isinstance(expected, RejectedError):
-        return Verdict(status="pass", lane="errors")
-    return failure("raised", "errors", f"raised {_describe(error)} where PyTorch gives a result")
 
 
 class _Trial:
@@ -164,8 +160,14 @@ class _Trial:
     def run(self) -> Verdict:
         """Return the verdict."""
         verdicts = []
-        for poison in _POISONS:
-            verdict, output = self._run_once(poison)
+        begun: Iterable[tuple[Session, Begun]] = map(self._begin, _POISONS)
+        if self._is_brief:
+            # Both in one turn on the GPU, where processes take turns.
+            begun = list(begun)
+            for _, call in begun:
+                call.wait()
+        for session, call in begun:
+            verdict, answer = self._judge(session, call.wait())
             if verdict.status != "pass":
                 return verdict
             verdicts.append(verdict)
@@ -173,26 +175,34 @@ class _Trial:
         quickest = min(verdict.seconds for verdict in verdicts)
         worst = max(verdicts, key=lambda verdict: verdict.error_ratio)
         worst = msgspec.structs.replace(worst, seconds=quickest)
-        broken = self._run_twin(output) if self._case.relation and verdict.lane in ("exact", "interval") else None
+        broken = self._run_twin(answer) if self._case.relation and verdict.lane in ("exact", "interval") else None
         return broken.without(self._blind) if broken else worst
 
     def _session(self, poison: Poison) -> Session:
         self.sessions.append(Session(self._target, self._device, poison, bare=self._bare, blind=self._blind))
         return self.sessions[-1]
 
-    def _run_once(self, poison: Poison) -> tuple[Verdict, Any]:
+    @property
+    def _is_brief(self) -> bool:
+        """Whether to wait for a GPU takes longer than all that it does; and memory for two calls is no matter."""
+        return self._device.type == "cuda" and sum(each.nbytes for each in self._numbers.values()) <= _BRIEF_BYTES
+
+    def _begin(self, poison: Poison) -> tuple[Session, Begun]:
         session = self._session(poison)
         bound = self._target.bind(self._case)
         operands = session.place(self._case, self._numbers)
-        outcome = call_earlier(session, self._case, bound, operands, self._numbers) or session.call(bound, operands)
+        earlier = call_earlier(session, self._case, bound, operands, self._numbers)
+        return session, earlier or session.begin(bound, operands)
+
+    def _judge(self, session: Session, outcome: Outcome) -> tuple[Verdict, torch.Tensor | None]:
         self.outputs.append(outcome.output)
         verdict = judge_outcome(session, self._case, outcome, self._expected)
         if verdict.failed and self._case.earlier:
             verdict = msgspec.structs.replace(verdict, lane="state", message=f"after earlier calls: {verdict.message}")
             verdict = verdict.without(self._blind)
-        return msgspec.structs.replace(verdict, seconds=outcome.seconds), outcome.output
+        return msgspec.structs.replace(verdict, seconds=outcome.seconds), outcome.answer
 
-    def _run_twin(self, output: torch.Tensor) -> Verdict | None:
+    def _run_twin(self, answer: torch.Tensor | None) -> Verdict | None:
         """Make the second call of the case's relation; return a verdict where the two do not agree."""
         case = self._case
         if case.relation == "other stream" and self._device.type != "cuda":
@@ -205,8 +215,9 @@ class _Trial:
         outcome = self._call_twin(session, twin)
         verdict = judge_outcome(session, twin.case, outcome, expected)
         if verdict.status == "pass":
-            given = output.detach().cpu(), outcome.output.detach().cpu()
-            return judge_twin(case, twin, *given, bitwise=self._is_bitwise(twin, expected))
+            assert answer is not None
+            assert outcome.answer is not None
+            return judge_twin(case, twin, answer, outcome.answer, bitwise=self._is_bitwise(twin, expected))
         if verdict.status == "declined":
             return None
         message = f"relation '{case.relation}', second call: {verdict.message}"
@@ -247,29 +258,6 @@ def _sizes(case: Case) -> tuple[object, ...]:
     return case.x_shape, case.weight_shape, far
 
 
-def _why_declined(error: BaseException, target: Target, case: Case, device: torch.device) -> str:
-    """Say why an exception is no fault of the target; empty where it is one."""
-    words = _words(error)
-    if isinstance(error, NotImplementedError):
-        return f"the target declines: {words}"
-    if _is_out_of_memory(error):
-        return "out of memory"
-    if is_interpreting() and "not supported in interpreter mode" in words:
-        return f"Triton's interpreter cannot run it: {words}"
-    if device.type == "cpu" and _asks_for_cuda(error):
-        return f"the target runs on a GPU only: {words}"
-    if target.abilities.kind == "module" and case.kh != case.kw:
-        return f"the module takes no pair for kernel_size: {_describe(error)}"
-    return ""
-
-
-def _asks_for_cuda(error: BaseException) -> bool:
-    """Whether the target refused CPU tensors or asked for a driver: its line, or its message, says so."""
-    frames = traceback.extract_tb(error.__traceback__)
-    words = f"{_words(error)} {frames[-1].line if frames else ''}".lower()
-    return any(word in words for word in ("cuda", "nvidia driver", "active drivers"))
-
-
 def _stored(case: Case, full: Numbers) -> Numbers:
     """Return full tensors without the repetitions of dimensions of stride 0."""
     layouts = {"x": case.x_layout, "weight": case.weight_layout, "bias": case.bias_layout}
@@ -293,21 +281,3 @@ def _check_form(output: Any, case: Case, device: torch.device) -> Verdict | None
     if output.device.type != device.type:
         return failure("wrong-type", "errors", f"returned a tensor on {output.device}, must be on {device}")
     return None
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was asked for that there is not; PyTorch's allocator on the CPU has no exception of its own."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in _words(error)
-
-
-def _describe(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {_words(error)}".split())[:_LONGEST_WORDS]
-
-
-def _words(error: BaseException) -> str:
-    """Return an exception's message, cut and fit to be written down; a target's own exceptions may have none."""
-    try:
-        text = str(error)
-    except Exception as raised:
-        text = f"(its message raises {type(raised).__name__})"
-    return text[:_LONGEST_WORDS].encode(errors="replace").decode()

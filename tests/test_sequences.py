@@ -12,7 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from fuzz.case import Case, Dtype
 from fuzz.earlier import fill
 from fuzz.layout import CONTIGUOUS, CaseError
-from fuzz.session import Session, machine
+from fuzz.machine import machine
+from fuzz.session import Session
 from fuzz.strategies import cases, layouts
 from fuzz.target import Target
 from fuzz.tensors import full_tensors, numbers_of

@@ -92,6 +92,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
     import torch
     import triton
 
+    from fuzz.on_device import is_lost
     from fuzz.target import TargetError, load_target, reload_target
     from fuzz.tensors import digest
     from fuzz.trial import run_trial, warm_up
@@ -127,7 +128,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
                 outputs=outputs,
             )
             # After an error on the device every later call in this process fails for nothing.
-            spent = device.type == "cuda" and verdict.kind == "raised" and not _device_works(device)
+            spent = verdict.kind == "raised" and is_lost(device)
             bits = digest(outputs) if load.digests else ""
             send(connection, Tried(verdict, spent, tuple(coverage), bits, taken_marks()))
     except TargetError as error:
@@ -139,16 +140,6 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
     if trim is not None:
         trim(0)
-
-
-def _device_works(device: torch.device) -> bool:
-    import torch
-
-    try:
-        torch.zeros(1, device=device).add_(1).item()
-    except RuntimeError:
-        return False
-    return True
 
 
 def send(connection: Connection, message: Message) -> None:
