@@ -41,10 +41,10 @@ class Arrival:
         flags = list(flags)
         waiting = [flag for flag in flags if isinstance(flag, torch.Tensor)]
         self._known = True in [flag for flag in flags if isinstance(flag, bool)]
-        self._flags = _on_its_way(torch.stack(waiting)) if waiting else None
-        self._tensor = None if tensor is None else _on_its_way(tensor)
+        asked = torch.stack(waiting) if waiting else None
+        self._flags, self._tensor = _on_its_way(asked), _on_its_way(tensor)
         self._queued: torch.cuda.Event | None = None
-        if waiting or (tensor is not None and tensor.is_cuda):
+        if any(each is not None and each.is_cuda for each in (asked, tensor)):
             # One that sleeps: as many processes as there are cores wait at the same time.
             self._queued = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._queued.record()
@@ -63,9 +63,11 @@ class Arrival:
         return told, None if self._tensor is None else self._tensor.cpu()
 
 
-def _on_its_way(tensor: torch.Tensor) -> torch.Tensor:
+def _on_its_way(tensor: torch.Tensor | None) -> torch.Tensor | None:
     """Return where a tensor will be once its device has come to it; the tensor itself where that is not worth it."""
-    if not tensor.is_cuda or tensor.get_device() != torch.cuda.current_device() or tensor.nbytes > _MOST_PINNED:
+    if tensor is None or not tensor.is_cuda or tensor.nbytes > _MOST_PINNED:
+        return tensor
+    if tensor.get_device() != torch.cuda.current_device():
         return tensor
     there = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return there.copy_(tensor, non_blocking=True)
