@@ -6,6 +6,7 @@ or module. What a target caches by address, by shape, by dtype or not at all is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from fuzz.case import Case, Earlier
@@ -18,10 +19,10 @@ from fuzz.tensors import Numbers, Operands, numbers_of
 _CONSTRUCTION: Final[tuple[Earlier, ...]] = ("scale", "argument", "dtype", "c_in", "c_out")
 
 
-def call_earlier(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Begun | None:
-    """Make the case's earlier calls, in order; return the first that damaged memory, or None.
+def call_earlier(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Iterator[Begun]:
+    """Make the case's earlier calls, in order, each when it is asked for.
 
-    What they return or raise is not judged: each of them is a case of its own.
+    What they return or raise is not to be judged: each of them is a case of its own. What they damage is.
 
     Args:
         session: Where to make them.
@@ -32,9 +33,8 @@ def call_earlier(session: Session, case: Case, bound: Call, operands: Operands, 
     """
     for step in case.earlier:
         begun = _make(session, case, step, bound, operands, numbers)
-        if begun is not None and begun.wait().damage is not None:
-            return begun
-    return None
+        if begun is not None:
+            yield begun
 
 
 def _make(

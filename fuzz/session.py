@@ -201,7 +201,10 @@ class Session:
                 return failure("out-of-bounds-write", "guards", f"the call wrote around {name}, outside its elements")
         if any(guard.overwritten() for guard in self._guards):
             return failure("out-of-bounds-write", "guards", "the call wrote past an end of memory that it allocated")
-        return failure("result-modified", "state", "the call changed the result of an earlier call")
+        if any(bool(differ(flat(result), copy)) for result, copy in self._results):
+            return failure("result-modified", "state", "the call changed the result of an earlier call")
+        # Seen right after the call, and described after later ones.
+        return failure("input-modified", "guards", "the call changed what is not its own; a later one put it back")
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -160,14 +159,10 @@ class _Trial:
     def run(self) -> Verdict:
         """Return the verdict."""
         verdicts = []
-        begun: Iterable[tuple[Session, Begun]] = map(self._begin, _POISONS)
-        if self._is_brief:
-            # Both in one turn on the GPU, where processes take turns.
-            begun = list(begun)
-            for _, call in begun:
-                call.wait()
-        for session, call in begun:
-            verdict, answer = self._judge(session, call.wait())
+        begun = map(self._begin, _POISONS)
+        # Both in one turn on a GPU, where processes take turns.
+        for session, calls in list(begun) if self._is_brief else begun:
+            verdict, answer = self._judge(session, calls)
             if verdict.status != "pass":
                 return verdict
             verdicts.append(verdict)
@@ -184,17 +179,25 @@ class _Trial:
 
     @property
     def _is_brief(self) -> bool:
-        """Whether to wait for a GPU takes longer than all that it does; and memory for two calls is no matter."""
+        """Whether to wait for a GPU takes longer than all that it does; and memory for all calls is no matter."""
         return self._device.type == "cuda" and sum(each.nbytes for each in self._numbers.values()) <= _BRIEF_BYTES
 
-    def _begin(self, poison: Poison) -> tuple[Session, Begun]:
+    def _begin(self, poison: Poison) -> tuple[Session, list[Begun]]:
+        """Make the judged call after the earlier ones, up to one that damages memory where that is known at once."""
         session = self._session(poison)
         bound = self._target.bind(self._case)
         operands = session.place(self._case, self._numbers)
-        earlier = call_earlier(session, self._case, bound, operands, self._numbers)
-        return session, earlier or session.begin(bound, operands)
+        calls = []
+        for call in call_earlier(session, self._case, bound, operands, self._numbers):
+            calls.append(call)
+            if not self._is_brief and call.wait().damage is not None:
+                return session, calls
+        return session, [*calls, session.begin(bound, operands)]
 
-    def _judge(self, session: Session, outcome: Outcome) -> tuple[Verdict, torch.Tensor | None]:
+    def _judge(self, session: Session, calls: list[Begun]) -> tuple[Verdict, torch.Tensor | None]:
+        """Return the verdict on the last call, or on the first that damaged memory, and what that returned."""
+        outcomes = [call.wait() for call in calls]
+        outcome = next((each for each in outcomes if each.damage is not None), outcomes[-1])
         self.outputs.append(outcome.output)
         verdict = judge_outcome(session, self._case, outcome, self._expected)
         if verdict.failed and self._case.earlier:

@@ -15,7 +15,9 @@ from fuzz.abilities import Abilities
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage
 from fuzz.interpreter import is_interpreting
+from fuzz.session import Session
 from fuzz.target import BoundModule, Call, Target
+from fuzz.tensors import numbers_of
 from fuzz.trial import run_trial
 from fuzz.verdict import Verdict
 
@@ -232,3 +234,17 @@ def test_any_tensor_with_the_right_numbers_passes(output: Callable[[torch.Tensor
     for dtype in ("float32", "float64"):
         verdict = returned(output, msgspec.structs.replace(CASE, dtype=dtype))
         assert verdict.status == "pass", f"{dtype}: {verdict.message}"
+
+
+def test_what_a_call_has_changed_is_told_though_a_later_one_puts_it_back() -> None:
+    def call(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        x.neg_()
+        return x.clone()
+
+    session = Session(Target("candidate", Abilities(kind="function"), lambda case: call), CPU, "finite")
+    operands = session.place(CASE, numbers_of(CASE))
+    first, second = session.begin(call, operands), session.begin(call, operands)
+    damage = first.wait().damage
+    assert damage is not None
+    assert damage.kind == "input-modified", damage.message
+    assert second.wait().damage is None, "memory was as it is to be after the second call"
