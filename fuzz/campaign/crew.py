@@ -60,6 +60,7 @@ class Crewman(Protocol):
 
     device: str
     versions: dict[str, str]
+    room: int | None
     abilities: Abilities
 
     @property
@@ -99,7 +100,8 @@ class RemoteHunter:
     """
 
     def __init__(self, ready: Ready) -> None:
-        self.device, self.versions, self.abilities = ready.device, ready.versions, ready.abilities
+        self.device, self.versions, self.room = ready.device, ready.versions, ready.room
+        self.abilities = ready.abilities
         self._coverage: tuple[LineCoverage, ...] = ()
 
     @property

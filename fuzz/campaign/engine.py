@@ -36,7 +36,7 @@ class Engine(Protocol):
         """Let go of whatever the engine holds; workers are closed one by one before."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalEngine:
     """Workers on this machine; a single one draws in this very process.
 
@@ -47,16 +47,19 @@ class LocalEngine:
 
     plan: Plan
     nursery: Nursery | None = None
+    _room: int | None = None
 
     @property
     def workers(self) -> int:
-        """As many as the user asked for, or as there are cores."""
-        return self.plan.workers or cores()
+        """As many as the user asked for, or as there are cores and, once one is hired, as the GPUs have memory for."""
+        return self.plan.workers or min(cores(), self._room or cores())
 
     def hire(self, rank: int) -> Crewman:
         """Return a worker."""
         assignment = assignment_of(self.plan, rank)
-        return Hunter(assignment, self.nursery) if self.workers == 1 else HunterProcess(assignment)
+        hired: Crewman = Hunter(assignment, self.nursery) if self.workers == 1 else HunterProcess(assignment)
+        self._room = hired.room
+        return hired
 
     def close(self) -> None:
         """There is nothing to let go of."""

@@ -142,8 +142,9 @@ class Hunter:
             nursery=self.nursery,
             environment={"FUZZ_RANK": str(told.rank)},
         )
-        self.device, self.versions = self._isolated.device, self._isolated.versions
-        self.abilities = self._isolated.abilities
+        held = self._isolated
+        self.device, self.versions, self.room = held.device, held.versions, held.room
+        self.abilities = held.abilities
         self._journal = Journal(told.journal) if told.journal else None
 
     @property

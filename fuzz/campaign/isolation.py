@@ -54,6 +54,7 @@ class IsolatedTarget:
         abilities: What the target can be asked.
         device: Where its tensors live, decided by the first process.
         versions: Versions of torch and triton there.
+        room: For how many such processes the GPUs have memory; None on the CPU.
         restarts: How many processes were lost, or given up because they had gathered too much memory.
         coverage: How the masks of the target's kernels were exercised, over all trials; empty on a GPU.
         digest: Tells whether two trials gave the same bits; of the last one, empty if it gave none or is not wanted.
@@ -80,6 +81,7 @@ class IsolatedTarget:
         self._digests = digests
         self._environment = dict(environment or {})
         self.versions: dict[str, str] = {}
+        self.room: int | None = None
         self.restarts = 0
         self.coverage: tuple[LineCoverage, ...] = ()
         self.digest = ""
@@ -241,7 +243,7 @@ class IsolatedTarget:
         if isinstance(starting, Refused):
             raise UsageError(starting.reason)
         assert isinstance(starting, Starting)
-        self.device, self.versions = starting.device, starting.versions
+        self.device, self.versions, self.room = starting.device, starting.versions, starting.room
         loaded = self._await(process, f"importing target {self.target}", UsageError)
         if isinstance(loaded, Refused):
             raise UsageError(loaded.reason)

@@ -39,11 +39,12 @@ class Judging(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The target is loaded."""
+    """The target is loaded; `room` is that of `fuzz.campaign.protocol.Starting`."""
 
     device: str
     versions: dict[str, str]
     abilities: Abilities
+    room: int | None = None
 
 
 class Tried(msgspec.Struct, frozen=True, tag=True):
@@ -94,7 +95,7 @@ def loaded(assignment: bytes) -> tuple[Hunter | None, Ready | Failed]:
         hunter = Hunter(msgspec.json.decode(assignment, type=Assignment))
     except (UsageError, InfrastructureError) as error:
         return None, failed_of(error)
-    return hunter, Ready(hunter.device, hunter.versions, hunter.abilities)
+    return hunter, Ready(hunter.device, hunter.versions, hunter.abilities, hunter.room)
 
 
 def carry_out(hunter: Hunter, order: Order, answer: Callable[[Answer], None]) -> None:

@@ -39,10 +39,14 @@ class Try(msgspec.Struct, frozen=True, tag=True):
 
 
 class Starting(msgspec.Struct, frozen=True, tag=True):
-    """The process has imported torch and triton and is about to import the target."""
+    """The process has imported torch and triton and is about to import the target.
+
+    `room` says for how many such processes the machine's GPUs have memory; None where tensors live on the CPU.
+    """
 
     device: str
     versions: dict[str, str]
+    room: int | None = None
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):

@@ -38,6 +38,8 @@ from fuzz.coverage import LineCoverage
 if TYPE_CHECKING:
     import torch
 
+# What CUDA, PyTorch and the tensors of a trial take on a GPU, for each process; half of it is CUDA's own.
+_GPU_BYTES: Final = 2**30
 _TRIM_EVERY: Final = 1000  # trials: it takes milliseconds
 
 
@@ -88,6 +90,16 @@ def choose_device(asked: str) -> torch.device | None:
     return device
 
 
+def room_for(device: torch.device) -> int | None:
+    """Return for how many processes like this one the machine's GPUs have memory; None on the CPU."""
+    import torch
+
+    if device.type != "cuda":
+        return None
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return sum(max(1, gpu.total_memory // _GPU_BYTES) for gpu in gpus)
+
+
 def _serve(connection: Connection, load: Load, device: torch.device) -> None:
     import torch
     import triton
@@ -97,7 +109,7 @@ def _serve(connection: Connection, load: Load, device: torch.device) -> None:
     from fuzz.tensors import digest
     from fuzz.trial import run_trial, warm_up
 
-    send(connection, Starting(str(device), versions_of(torch, triton)))
+    send(connection, Starting(str(device), versions_of(torch, triton), room_for(device)))
     try:
         overlay = Overlay(load.sources)
         target = load_target(load.target)
