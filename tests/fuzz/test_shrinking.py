@@ -9,14 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from all_calls import all_calls
 from everything import EVERYTHING
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fuzz.case import Case, Sprinkle, encode_case
-from fuzz.earlier_call import earlier_call
 from fuzz.layout import CHANNELS_LAST, Layout
-from fuzz.second_call import second_call
 from fuzz.shrinking import Shrinker
 from fuzz.strategies import cases
 
@@ -62,13 +61,6 @@ def two_channels(case: Case) -> Case:
 def grouped(case: Case) -> Case:
     groups = max(2, case.groups)
     return msgspec.structs.replace(case, groups=groups, c_in=case.c_in * groups, c_out=case.c_out * groups)
-
-
-def calls(case: Case) -> list[Case]:
-    """Every call that a trial of a case makes, but for those on the memory of the judged one."""
-    earlier = [earlier_call(case, step, EVERYTHING) for step in case.earlier if step not in ("same", "contents")]
-    second = second_call(case) if case.relation is not None else None
-    return [case, *(other for other in (*earlier, second) if other is not None)]
 
 
 ANY_SPRINKLE = (Sprinkle("weight", "-inf", 5), Sprinkle("x", "inf", 2))
@@ -138,12 +130,12 @@ PINS: dict[str, tuple[Predicate, Callable[[Case], Case], tuple[Case, ...]]] = {
         (Case(config="small"),),
     ),
     "an earlier call that fails by itself": (
-        lambda c: any(call.c_out >= 5 for call in calls(c)),
+        lambda c: any(call.c_out >= 5 for call in all_calls(c)),
         lambda c: msgspec.structs.replace(c, earlier=("same", "c_out"), seed=1),
         (Case(c_out=5),),
     ),
     "a second call that fails by itself": (
-        lambda c: any(call.c_out >= 2 for call in calls(c)),
+        lambda c: any(call.c_out >= 2 for call in all_calls(c)),
         lambda c: msgspec.structs.replace(c, relation="duplicate channel"),
         (Case(c_out=2),),
     ),
