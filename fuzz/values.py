@@ -31,6 +31,8 @@ _DEFAULT_LATTICE_SUM: Final = 2**22
 _LARGEST_EXACT: Final = 2**8
 # Fewer positions than this hardly give each of 31 channels a place to win.
 _MANY_POSITIONS: Final = 62
+_PHILOX: Final = np.random.Philox(key=0)
+_BEGINNING: Final = _PHILOX.state
 _STREAM: Final[dict[TensorName, int]] = {"x": 0, "weight": 1, "bias": 2}
 
 
@@ -51,8 +53,10 @@ def draw_values(case: Case, shapes: Shapes) -> Values:
 
 
 def _words(case: Case, stream: int, count: int) -> NDArray[np.uint64]:
-    generator = np.random.Philox(key=np.array([case.seed, stream], dtype=np.uint64))
-    words: NDArray[np.uint64] = generator.random_raw(count)
+    # To make a generator takes longer than to draw most tensors, so one is begun anew with another key.
+    key = np.array([case.seed, stream], dtype=np.uint64)
+    _PHILOX.state = {**_BEGINNING, "state": {"counter": np.zeros(4, np.uint64), "key": key}}
+    words: NDArray[np.uint64] = _PHILOX.random_raw(count)
     return words
 
 
