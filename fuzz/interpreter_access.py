@@ -62,6 +62,7 @@ class AccessRecorder:
         self._is_ordered = False  # whether an atomic operation may have put programs in order
         self._atomic_regions: set[int] = set()  # where atomic operations went
         self._is_atomic = False  # inside an atomic operation that loads or stores like an ordinary one
+        self._names_other = False  # inside a load that says what masked lanes hold
 
     @property
     def coverage(self) -> tuple[LineCoverage, ...]:
@@ -88,6 +89,7 @@ class AccessRecorder:
         for name in ("load", "store", "atomic_rmw", "atomic_cas"):
             triton.wrap(interpreter._interpreter, name, getattr(self, f"_{name}"))
         triton.wrap(interpreter.TritonSemantic, "atom_red_typechecking_impl", self._atomic_mask)
+        triton.wrap(interpreter.TritonSemantic, "_load_legacy", self._typed_load)
         triton.wrap(interpreter.GridExecutor, "_init_args_hst", self._launch)
         triton.wrap(interpreter, "_patch_lang", self._call)
         triton.wrap(builder, "create_int_to_ptr", self._integer_to_pointer)
@@ -131,9 +133,17 @@ class AccessRecorder:
         self, original: Any, builder: Any, addresses: Any, mask: Any, other: Any, *rest: Any, **named: Any
     ) -> Any:
         # The mask of a block pointer is a plain array in some versions; its `data` is a view of it all the same.
-        if other is None and not np.asarray(mask.data).all():
+        if other is None and not self._names_other and not np.asarray(mask.data).all():
             other = self._triton.filled(addresses.data.shape, addresses.get_element_ty(), self._undefined)
         return original(builder, addresses, mask, other, *rest, **named)
+
+    def _typed_load(self, original: Any, semantic: Any, pointer: Any, mask: Any, other: Any, *rest: Any) -> Any:
+        # A single number that is 0 counts as false there, and is dropped as if the kernel had named none.
+        self._names_other = other is not None
+        try:
+            return original(semantic, pointer, mask, other, *rest)
+        finally:
+            self._names_other = False
 
     def _load(self, original: Any, addresses: Any, mask: Any, other: Any, dtype: Any) -> Any:
         touched = self._examine("atomic" if self._is_atomic else "load", addresses, np.asarray(mask), dtype.itemsize)

@@ -12,7 +12,7 @@ import msgspec
 # to ask for a terabyte.
 MAX_ELEMENTS: Final = 2**33
 MAX_STRIDE: Final = 2**40
-_MAX_STEP: Final = 2**10
+MAX_STEP: Final = 2**10
 # Three entries so far apart have an offset that does not fit in 32 bits; and no more than that many elements in all.
 _FAR_STEP: Final = 2**30
 _FAR_EXTENT: Final = 2**32
@@ -90,9 +90,9 @@ def check_layout(name: str, layout: Layout, shape: tuple[int, ...]) -> None:
     if any(not 0 <= dim < rank for dim in layout.expand) or len(set(layout.expand)) != len(layout.expand):
         raise CaseError(f"{name}.expand={layout.expand} must name different dimensions below {rank}")
     for value in layout.step:
-        within(f"{name}.step", value, 1, _MAX_STEP)
-    within(f"{name}.margin", layout.margin, 0, _MAX_STEP)
-    within(f"{name}.offset", layout.offset, 0, _MAX_STEP)
+        within(f"{name}.step", value, 1, MAX_STEP)
+    within(f"{name}.margin", layout.margin, 0, MAX_STEP)
+    within(f"{name}.offset", layout.offset, 0, MAX_STEP)
     within(f"{name}.unit_stride", layout.unit_stride, 0, MAX_STRIDE)
     extent = layout.place(shape)[2]
     if extent > MAX_ELEMENTS:

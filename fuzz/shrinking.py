@@ -186,7 +186,7 @@ def _simpler_layout(layout: Layout) -> Iterator[dict[str, Any]]:
     if len(layout.expand) > 1:
         yield from ({"expand": (dim,)} for dim in layout.expand)
     for dim, step in enumerate(layout.step):
-        for lower in range(1, min(step, 3)):
+        for lower in dict.fromkeys(lower for lower in (1, 2, step // 2, step * 3 // 4) if 0 < lower < step):
             yield {"step": (*layout.step[:dim], lower, *layout.step[dim + 1 :])}
     for order in (CHANNELS_LAST.order, (0, 1, 3, 2)):
         if len(layout.order) == 4 and layout.order not in (CHANNELS_LAST.order, order):

@@ -11,12 +11,13 @@ import math
 from functools import cache
 from typing import Final, TypeVar
 
+import msgspec
 from hypothesis import strategies as st
 
 from fuzz.abilities import Abilities
 from fuzz.call_sizes import CallSizes, call_sizes, sampled, tiled_sizes
 from fuzz.case import EARLIER, FAMILIES, RELATIONS, Case, Dtype, Earlier, Family, Precision, Sprinkle, TensorName
-from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, Layout
+from fuzz.layout import CHANNELS_LAST, CONTIGUOUS, MAX_STEP, Layout
 
 T = TypeVar("T")
 
@@ -30,6 +31,9 @@ _SCALES: Final = (1.0, 2.0, -1.0, 0.5, -2.0, 0.0, 3.0, -0.375, 0.1)
 _EXTREME_SCALES: Final = (2.0**-24, -(2.0**20), -0.0, 2.0**-140, 2.0**100, -(2.0**100), math.inf, -math.inf, math.nan)
 # Finite, but infinite and 0 once they are rounded to float32, as PyTorch does for every dtype but float64.
 _WIDE_SCALES: Final = (2.0**130, -(2.0**130), 2.0**-160)
+
+# An offset of so much does not fit in 16 bits, with a sign or without.
+_WIDE_REACH: Final = 2**16
 
 # Families in which one channel wins alone: where the number of channels is what matters, others hardly show that one of
 # them is lost.
@@ -181,7 +185,7 @@ def cases(
             bias_layout = Layout(far=True)
     # A repeated dimension of one element is none.
     batch = max(2, sizes["batch"]) if 0 in x_layout.expand else sizes["batch"]
-    return Case(
+    case = Case(
         n=0 if one_in(25) else batch,
         c_in=groups * sizes["c_in"],
         h=max(1, sizes["rows"]) if same else _input_extent(sizes["rows"], kh, stride[0], padding[0], dilation[0]),
@@ -208,6 +212,26 @@ def cases(
         relation=one_of(RELATIONS) if one_in(8) else None,
         seed=draw(_below(2**32)),
     )
+    if one_in(16):
+        wide = "x" if owned or one_of(("x", "x", "weight")) == "x" else "weight"
+        shape, layout = (case.x_shape, x_layout) if wide == "x" else (case.weight_shape, weight_layout)
+        return msgspec.structs.replace(case, **{f"{wide}_layout": _widened(layout, shape)})
+    return case
+
+
+def _widened(layout: Layout, shape: tuple[int, ...]) -> Layout:
+    """Return the layout of a piece of a large tensor: the entries of one dimension lie far apart, but not too far.
+
+    The last one has an offset that does not fit in 16 bits, unless the dimension is short and all others are.
+    """
+    order = layout.order or tuple(range(len(shape)))
+    long = next((dim for dim in order if shape[dim] > 1 and dim not in layout.expand), None)
+    if long is None or layout.far or 0 in shape:
+        return layout
+    steps = list(layout.step or (1,) * len(shape))
+    reach = (shape[long] - 1) * layout.place(shape)[0][long]
+    steps[long] = min(MAX_STEP, steps[long] * -(-_WIDE_REACH // reach))
+    return msgspec.structs.replace(layout, step=tuple(steps))
 
 
 @st.composite

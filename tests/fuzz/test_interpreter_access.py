@@ -46,6 +46,15 @@ def copy_kernel(x_ptr, out_ptr, first, n, stride, SIZE: tl.constexpr):
 
 
 @triton.jit
+def masked_number_kernel(x_ptr, out_ptr, n, OTHER: tl.constexpr, IS_BLOCK: tl.constexpr):
+    if IS_BLOCK:
+        one = tl.arange(0, 1)
+        tl.store(out_ptr + one, tl.load(x_ptr + one, mask=one < n, other=OTHER))
+    else:
+        tl.store(out_ptr, tl.load(x_ptr, mask=n > 0, other=OTHER))
+
+
+@triton.jit
 def discarding_kernel(x_ptr, out_ptr, n, SIZE: tl.constexpr):
     offs = tl.arange(0, SIZE)
     x = tl.load(x_ptr + offs)
@@ -225,6 +234,19 @@ def line_of(kernel: Any, text: str, occurrence: int = 0) -> int:
     """The line of a kernel on which a text stands."""
     lines, first = inspect.getsourcelines(kernel.fn)
     return [first + index for index, line in enumerate(lines) if text in line][occurrence]
+
+
+@pytest.mark.parametrize("is_block", [False, True])
+@pytest.mark.parametrize("other", [0, -0.0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int32])
+def test_a_masked_number_is_what_the_kernel_names(dtype: torch.dtype, other: float, is_block: bool) -> None:
+    x, out = torch.full((1,), 7, dtype=dtype), torch.full((1,), 9, dtype=dtype)
+    for n, seen in ((1, 7), (0, other)):
+        recorder = AccessRecorder(memory_of(x=x, out=out), undefined=-57344.0)
+        with faithful(round_dot_operands=False, recorder=recorder):
+            masked_number_kernel[(1,)](x, out, n, OTHER=other, IS_BLOCK=is_block)
+        assert recorder.violation is None
+        assert out.item() == seen, "a number that is 0 must not count as none"
 
 
 class TestViolations:

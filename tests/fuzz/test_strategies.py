@@ -115,6 +115,12 @@ def test_layouts_fit_their_rank(of_four: Layout, of_one: Layout) -> None:
 
 # Everything that the target can be asked.
 
+
+def last_offset(layout: Layout, shape: tuple[int, ...]) -> int:
+    strides, first, _ = layout.place(shape)
+    return first + sum(max(0, size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+
+
 FEATURES: dict[str, Callable[[Case], bool]] = {
     "empty batch": lambda c: c.n == 0,
     "several images": lambda c: c.n > 1,
@@ -151,6 +157,8 @@ FEATURES: dict[str, Callable[[Case], bool]] = {
     "odd strides of size 1": lambda c: c.x_layout.unit_stride > 0,
     "weight that is not contiguous": lambda c: c.weight_layout != CONTIGUOUS,
     "bias that is not contiguous": lambda c: c.bias_layout != CONTIGUOUS,
+    "x with offsets that take more than 16 bits": lambda c: last_offset(c.x_layout, c.x_shape) >= 2**16,
+    "weight with offsets that take more than 16 bits": lambda c: last_offset(c.weight_layout, c.weight_shape) >= 2**16,
     "large seed": lambda c: c.seed > 2**16,
 }
 

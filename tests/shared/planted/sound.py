@@ -67,6 +67,11 @@ SOUND: dict[str, Sound] = {
     "atomic_sum": Sound(base="atomic_sum", way="products split over programs, parts added atomically"),
     "atomic_min": Sound(base="atomic_min", way="channels split over programs, atomic minimum of ordered integers"),
     "scalar_loops": Sound(base="scalar_loops", way="no tl.dot: one product at a time", dtypes=("float32", "bfloat16")),
+    "channel_pairs": Sound(
+        base="channel_pairs",
+        way="two channels at a time, whose weights are single numbers under a mask",
+        dtypes=("float32", *HALVES),
+    ),
     "autotuned": Sound(base="autotuned", way="tiles from the autotuner, with configs pruned by size"),
     "two_kernels": Sound(
         base="two_kernels", way="convolution to a buffer in float32, then minimum", dtypes=("float32", *HALVES)
