@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from fuzz.case import Case, Earlier
+from fuzz.case import Case, Earlier, TensorName
 from fuzz.earlier_call import earlier_call, replaced
 from fuzz.session import Begun, Session
 from fuzz.target import Call
@@ -54,17 +54,23 @@ def _make(
 
 
 def _with_other_contents(session: Session, case: Case, bound: Call, operands: Operands, numbers: Numbers) -> Begun:
-    """Call on the same memory with other numbers, then put the case's own numbers there."""
+    """Call on the same memory with other numbers, then put the case's own numbers there.
+
+    By its seed a case has other numbers in all tensors, or in one: what is kept for the others has to serve again.
+    """
     other = numbers_of(replaced(case, values="lattice", specials=(), seed=case.seed ^ 1))
-    fill(operands, other)
+    names = tuple(operands)
+    alone, turn = case.seed % 2, case.seed // 2 % len(names)
+    changed: tuple[TensorName, ...] = (names[turn],) if alone else names
+    fill(operands, {name: other[name] for name in changed})
     begun = session.begin(bound, operands)
     # Before other numbers are there, since what it did to this memory is seen only as long as it stays.
     begun.wait()
-    fill(operands, numbers)
+    fill(operands, {name: numbers[name] for name in changed})
     return begun
 
 
 def fill(operands: Operands, numbers: Numbers) -> None:
-    """Put other numbers into the operands' memory."""
-    for name, operand in operands.items():
-        operand.refill(numbers[name])
+    """Put other numbers into the memory of the operands that they are for."""
+    for name, values in numbers.items():
+        operands[name].refill(values)

@@ -22,6 +22,7 @@ from fuzz.abilities import BUILT_IN, Abilities
 from fuzz.case import Case
 from fuzz.interpreter import is_interpreting
 from fuzz.surroundings import Surroundings
+from fuzz.tensors import differ, flat
 
 _DEFAULT_NAMES: Final = ("ModelNew", "conv_scale_min")
 _PAIRS: Final = ("stride", "padding", "dilation")
@@ -212,7 +213,9 @@ def _module_target(name: str, module_class: type[torch.nn.Module]) -> Target:
 
 
 class BoundModule:
-    """A module, constructed by the first call; every call sets its parameters in place.
+    """A module, constructed by the first call; every call sets its parameters in place, if they are to be others.
+
+    One that stays as it is must not look as if it was written to: what a module keeps for it has to serve again.
 
     Args:
         name: The target's name.
@@ -238,11 +241,19 @@ class BoundModule:
             for name, given in (("weight", weight), ("bias", bias)):
                 parameter = held[name]
                 if parameter is not None:
-                    parameter.copy_(torch.zeros_like(parameter) if given is None else given)
+                    wanted = torch.zeros_like(parameter) if given is None else given
+                    if not _alike(parameter, wanted):
+                        parameter.copy_(wanted)
                     self.parameters[name] = parameter, parameter.clone()
         if bias is not None and held["bias"] is None:
             raise NotImplementedError("the module has no bias")
         return self.module(x)
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors are of one shape and dtype and hold the same bits."""
+    same_kind = one.shape == other.shape and one.dtype == other.dtype
+    return same_kind and not bool(differ(flat(one), flat(other)))
 
 
 def _construct(module_class: type[torch.nn.Module], case: Case) -> torch.nn.Module:
