@@ -13,6 +13,7 @@ to the method that they replace.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,7 +113,7 @@ class _Launch:
         triton.wrap(interpreter, "_patch_lang_tensor", self.enter_tensor)
         triton.wrap(interpreter.FunctionRewriter, "_transform_ast", self.rewrite)
         triton.put(interpreter.InterpretedFunction, "rewritten_fn", _REWRITTEN)
-        for provided in (self.all_of, self.any_of, self.negation, self.index_range):
+        for provided in (self.all_of, self.any_of, self.negation, self.call_of, self.index_range):
             triton.put(interpreter.interpreter_semantic, provided.__name__, provided)
         # Without a GPU nothing can be timed. Equal times make the autotuner take the first config that pruning left.
         triton.put(triton.autotuner.Autotuner, "_bench", lambda *_, **__: [0.0, 0.0, 0.0])
@@ -221,6 +222,12 @@ class _Launch:
     def negation(self, value: Any) -> Any:
         is_condition = isinstance(value, self._triton.tl.tensor) and value.type.scalar == self._triton.tl.int1
         return value.__not__() if is_condition else not value
+
+    def call_of(self, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        folds = {min: self._triton.tl.minimum, max: self._triton.tl.maximum}
+        if function in folds and any(isinstance(value, self._triton.tl.tensor) for value in values):
+            return functools.reduce(functools.partial(folds[function], **named), values)
+        return function(*values, **named)
 
     def index_range(self, arg1: Any, arg2: Any = None, step: Any = None, **_: Any) -> Iterator[Block]:
         semantic = self._triton.interpreter.interpreter_semantic

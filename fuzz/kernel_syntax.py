@@ -1,8 +1,8 @@
 """Python syntax that means something else inside a Triton kernel than it does when Python runs the kernel.
 
-The compiler turns `and`, `or` and `not` on blocks into elementwise operations and a loop index into an integer tensor.
-Python would take the truth of a whole block and count in unbounded integers. `KernelSyntax` rewrites both into calls
-on an object that the kernel can see, so that the interpreter decides.
+The compiler turns `and`, `or` and `not` on blocks into elementwise operations, as it does Python's `min` and `max`,
+and a loop index into an integer tensor. Python would take the truth of a whole block and count in unbounded integers.
+`KernelSyntax` rewrites them into calls on an object that the kernel can see, so that the interpreter decides.
 
 `functions_in` says where a kernel's source accesses memory, for the lines that no program reaches, and which accesses
 have no mask.
@@ -68,10 +68,13 @@ def functions_in(source: str) -> tuple[SourceFunction, ...]:
 
 
 class KernelSyntax(ast.NodeTransformer):
-    """Rewrites boolean operators to `all_of` / `any_of` / `negation` and loops over `range` to `index_range`."""
+    """Rewrites boolean operators to `all_of` / `any_of` / `negation`, and loops over `range` to `index_range`.
+
+    Calls of `min` and `max`, whatever the kernel means by these names, go through `call_of`.
+    """
 
     def __init__(self, provider: str) -> None:
-        """Take the name of the global that provides the four functions."""
+        """Take the name of the global that provides these functions."""
         self._provider = provider
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
@@ -84,6 +87,14 @@ class KernelSyntax(ast.NodeTransformer):
         """Rewrite `not a` to `negation(a)`."""
         self.generic_visit(node)
         return self._call("negation", [node.operand], node) if isinstance(node.op, ast.Not) else node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Rewrite `min(a, b)` to `call_of(min, a, b)`."""
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id in ("min", "max"):
+            node.args.insert(0, node.func)
+            node.func = self._function("call_of", node)
+        return node
 
     def visit_For(self, node: ast.For) -> ast.AST:
         """Rewrite `for i in range(n)` and `tl.range(n)` to `index_range(n)`; not `static_range`."""

@@ -142,6 +142,15 @@ def narrow_sum_kernel(x_ptr, out_ptr, SIZE: tl.constexpr):
 
 
 @triton.jit
+def python_fold_kernel(x_ptr, y_ptr, out_ptr, n, SIZE: tl.constexpr):
+    offs = tl.arange(0, SIZE)
+    x, y = tl.load(x_ptr + offs), tl.load(y_ptr + offs)
+    tl.store(out_ptr + offs, min(x, y))
+    tl.store(out_ptr + SIZE + offs, max(x, y, 0.0))
+    tl.store(out_ptr + 2 * SIZE + offs, min(offs, max(n, 1) - 1, SIZE))
+
+
+@triton.jit
 def control_kernel(x_ptr, out_ptr, n, low, scale, double: tl.float64, flag, SIZE: tl.constexpr):
     offs = tl.arange(0, SIZE)
     inside = (offs >= low) and not (offs >= n)
@@ -334,6 +343,13 @@ class TestReductions:
         dropped = torch.tensor([1.0, -1.0, -1.0, -1.0])
         wanted = [torch.fmin(x, y), torch.fmax(x, y), torch.minimum(x, y), torch.maximum(x, y), dropped, clamped]
         assert [same(*pair) for pair in zip(out, wanted, strict=True)] == [True] * 6
+
+    def test_min_and_max_of_python_go_element_by_element(self) -> None:
+        x, y = torch.tensor([1.0, NAN, -3.0, 4.0]), torch.tensor([2.0, 5.0, -7.0, NAN])
+        out = torch.empty(3, 4)
+        python_fold_kernel[(1,)](x, y, out, 3, SIZE=4)
+        wanted = [torch.fmin(x, y), torch.fmax(x, y).clamp(min=0.0), torch.arange(4.0).clamp(max=2.0)]
+        assert torch.equal(out, torch.stack(wanted)), "the compiler takes them for tl.minimum and tl.maximum"
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int32])
     @pytest.mark.parametrize("axis", [1, -1])
