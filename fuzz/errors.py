@@ -13,6 +13,8 @@ from fuzz.target import Target
 from fuzz.verdict import Verdict, failure
 
 _LONGEST_WORDS: Final = 400
+# What Triton's interpreter says of what it has no way to run; the compiler has one.
+_NOT_INTERPRETED: Final = ("not supported in interpreter mode", "'InterpreterBuilder' object has no attribute")
 
 
 def judge_error(error: BaseException, target: Target, case: Case, device: torch.device, *, rejected: bool) -> Verdict:
@@ -56,7 +58,7 @@ def _why_declined(error: BaseException, target: Target, case: Case, device: torc
         return f"the target declines: {words}"
     if is_out_of_memory(error):
         return "out of memory"
-    if is_interpreting() and "not supported in interpreter mode" in words:
+    if is_interpreting() and any(text in words for text in _NOT_INTERPRETED):
         return f"Triton's interpreter cannot run it: {words}"
     if device.type == "cpu" and _asks_for_cuda(error):
         return f"the target runs on a GPU only: {words}"

@@ -15,9 +15,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
+import inspect
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -33,6 +35,11 @@ _PROVIDER = "interpreter_semantic"
 
 # Kernels as rewritten here. Triton keeps its own, which must not serve a faithful run, nor ours an ordinary one.
 _REWRITTEN: dict[Any, Any] = {}
+# What a constant and a block may be joined by.
+_OPERATORS: Final = (
+    *("add", "sub", "mul", "truediv", "floordiv", "mod"),
+    *("lt", "le", "gt", "ge", "eq", "ne", "and_", "or_", "xor", "lshift", "rshift"),
+)
 
 
 def is_interpreting() -> bool:
@@ -102,6 +109,11 @@ class _Launch:
         self._triton = triton
         self._language_scope: Any = None  # what Triton replaced in triton.language for the launch under way
         self._languages: set[int] = set()
+        tl = triton.tl
+        functions = [name for name, member in vars(tl.math).items() if tl.core.is_builtin(member)]
+        # Those that are methods of a block, too, which Triton overlooks.
+        methods = [name for name in functions if hasattr(tl.tensor, name)]
+        self._methods = [name for name in methods if not tl.core.is_builtin(getattr(tl.tensor, name))]
 
     def install(self) -> None:
         triton, interpreter = self._triton, self._triton.interpreter
@@ -109,11 +121,20 @@ class _Launch:
         triton.wrap(interpreter.GridExecutor, "_restore_args_dev", self.copy_back)
         triton.wrap(interpreter, "_implicit_cvt", self.argument)
         triton.wrap(interpreter.TensorHandle, "set_attr", self.promise)
+        triton.wrap(interpreter.InterpreterBuilder, "get_all_ones_value", self.ones)
         triton.wrap(interpreter, "_patch_lang", self.enter_language)
         triton.wrap(interpreter, "_patch_lang_tensor", self.enter_tensor)
+        triton.wrap(interpreter.FunctionRewriter, "_find_def", self.definition)
         triton.wrap(interpreter.FunctionRewriter, "_transform_ast", self.rewrite)
+        triton.wrap(interpreter.GridExecutor, "__init__", self.prepare)
+        for name in _OPERATORS:
+            triton.wrap(
+                triton.tl.constexpr,
+                f"__{name.rstrip('_')}__",
+                functools.partial(self.constant, getattr(operator, name)),
+            )
         triton.put(interpreter.InterpretedFunction, "rewritten_fn", _REWRITTEN)
-        for provided in (self.all_of, self.any_of, self.negation, self.call_of, self.index_range):
+        for provided in (self.all_of, self.any_of, self.negation, self.call_of, self.value_of, self.index_range):
             triton.put(interpreter.interpreter_semantic, provided.__name__, provided)
         # Without a GPU nothing can be timed. Equal times make the autotuner take the first config that pruning left.
         triton.put(triton.autotuner.Autotuner, "_bench", lambda *_, **__: [0.0, 0.0, 0.0])
@@ -136,11 +157,24 @@ class _Launch:
         named = {name: _typed(value, types.get(name)) for name, value in kwargs.items()}
         outer = self._language_scope, self._languages
         self._language_scope, self._languages = None, set()
+        executor.grid = self._grid(executor, args, kwargs)
         try:
             with np.errstate(all="ignore"):  # inf and NaN are results here, not mistakes
                 return original(executor, *typed, *args[len(typed) :], **named)
         finally:
             self._language_scope, self._languages = outer
+
+    def _grid(self, executor: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[int, ...]:
+        # As a launch on a GPU has it: a function sees the arguments as they were given, and a list will do.
+        given = {name: value for name, value in kwargs.items() if name in executor.arg_names}
+        grid = executor.grid
+        return tuple(grid(inspect.getcallargs(executor.fn, *args, **given)) if callable(grid) else grid)
+
+    def prepare(self, original: Any, executor: Any, function: Any, names: list[str], *rest: Any) -> None:
+        original(executor, function, names, *rest)
+        # An annotation may be a text, as under `from __future__ import annotations`, by whatever name it goes.
+        annotations = function.__annotations__
+        executor.constexprs = [name for name in names if "constexpr" in str(annotations.get(name, ""))]
 
     def copy_back(self, original: Any, executor: Any, device: Any, host: Any, named: Any, named_host: Any) -> None:
         # On the CPU both are views of the same storages, and copying one onto itself would touch all of its memory.
@@ -190,8 +224,24 @@ class _Launch:
         original(tensor, scope)
         # Triton 3.6 leaves the conversion of a one-element array to numpy, which warns, and from 2.4 on refuses.
         scope.set_attr(tensor, "__index__", lambda block: int(block.handle.data.item()))
+        for name in self._methods:
+            scope.set_attr(tensor, name, self._method(name))
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        return lambda block, *more, **named: getattr(self._triton.tl.math, name)(block, *more, **named)
+
+    def ones(self, original: Any, builder: Any, type: Any) -> Any:
+        # NumPy 2 refuses -1 as an unsigned integer.
+        kind = self._triton.numpy_dtype(type)
+        if not np.issubdtype(kind, np.unsignedinteger):
+            return original(builder, type)
+        return self._triton.handle(np.full(1, np.iinfo(kind).max, kind), type)
 
     # Control flow, for KernelSyntax
+
+    def definition(self, original: Any, rewriter: Any, lines: list[str]) -> int:
+        # Triton takes the last line that looks like one, which may be in the kernel's documentation.
+        return next((number for number, line in enumerate(lines, 1) if line.strip().startswith("def ")), 0)
 
     def rewrite(self, original: Any, rewriter: Any, source: str) -> Any:
         return KernelSyntax(_PROVIDER).visit(original(rewriter, source))
@@ -228,6 +278,15 @@ class _Launch:
         if function in folds and any(isinstance(value, self._triton.tl.tensor) for value in values):
             return functools.reduce(functools.partial(folds[function], **named), values)
         return function(*values, **named)
+
+    def value_of(self, constant: Any) -> Any:
+        return constant if isinstance(constant, (bool, int, float, str, self._triton.tl.dtype)) else constant.value
+
+    def constant(self, operation: Callable[[Any, Any], Any], original: Any, constant: Any, other: Any) -> Any:
+        # A global that is a constant, on the left of a block: Triton would make a constant out of the block.
+        if isinstance(other, self._triton.tl.tensor):
+            return operation(constant.value, other)
+        return original(constant, other)
 
     def index_range(self, arg1: Any, arg2: Any = None, step: Any = None, **_: Any) -> Iterator[Block]:
         semantic = self._triton.interpreter.interpreter_semantic

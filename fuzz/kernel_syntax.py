@@ -70,7 +70,8 @@ def functions_in(source: str) -> tuple[SourceFunction, ...]:
 class KernelSyntax(ast.NodeTransformer):
     """Rewrites boolean operators to `all_of` / `any_of` / `negation`, and loops over `range` to `index_range`.
 
-    Calls of `min` and `max`, whatever the kernel means by these names, go through `call_of`.
+    Calls of `min` and `max`, whatever the kernel means by these names, go through `call_of`, and `x.value`, which a
+    constant has when it is compiled, through `value_of`.
     """
 
     def __init__(self, provider: str) -> None:
@@ -95,6 +96,12 @@ class KernelSyntax(ast.NodeTransformer):
             node.args.insert(0, node.func)
             node.func = self._function("call_of", node)
         return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """Rewrite `x.value` to `value_of(x)`."""
+        self.generic_visit(node)
+        is_read = node.attr == "value" and isinstance(node.ctx, ast.Load)
+        return self._call("value_of", [node.value], node) if is_read else node
 
     def visit_For(self, node: ast.For) -> ast.AST:
         """Rewrite `for i in range(n)` and `tl.range(n)` to `index_range(n)`; not `static_range`."""

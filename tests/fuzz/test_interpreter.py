@@ -150,6 +150,30 @@ def python_fold_kernel(x_ptr, y_ptr, out_ptr, n, SIZE: tl.constexpr):
     tl.store(out_ptr + 2 * SIZE + offs, min(offs, max(n, 1) - 1, SIZE))
 
 
+HALF = tl.constexpr(0.5)
+
+
+@triton.jit
+def constant_kernel(x_ptr, out_ptr, SIZE: tl.constexpr):
+    """Store half of x, and whether x is larger than a half; as this does:
+
+    def halved(x):
+        return HALF * x
+    """
+    offs = tl.arange(0, SIZE.value)
+    x = tl.load(x_ptr + offs)
+    tl.store(out_ptr + offs, HALF * x)
+    tl.store(out_ptr + SIZE + offs, tl.where(HALF - x < 0.0, 1.0, 0.0) + (HALF.value - HALF))
+
+
+@triton.jit
+def method_kernel(x_ptr, key_ptr, out_ptr, SIZE: tl.constexpr):
+    offs = tl.arange(0, SIZE)
+    tl.store(out_ptr + offs, tl.load(x_ptr + offs).exp2().sqrt())
+    key = tl.load(key_ptr + offs).to(tl.uint32, bitcast=True)
+    tl.store(key_ptr + offs, (~key).to(tl.int32, bitcast=True))
+
+
 @triton.jit
 def control_kernel(x_ptr, out_ptr, n, low, scale, double: tl.float64, flag, SIZE: tl.constexpr):
     offs = tl.arange(0, SIZE)
@@ -343,6 +367,25 @@ class TestReductions:
         dropped = torch.tensor([1.0, -1.0, -1.0, -1.0])
         wanted = [torch.fmin(x, y), torch.fmax(x, y), torch.minimum(x, y), torch.maximum(x, y), dropped, clamped]
         assert [same(*pair) for pair in zip(out, wanted, strict=True)] == [True] * 6
+
+    def test_constants_are_those_of_the_compiler(self) -> None:
+        x, out = torch.tensor([0.0, 1.0, 0.5, -2.0]), torch.empty(2, 4)
+        constant_kernel[(1,)](x, out, SIZE=4)
+        assert out.tolist() == [[0.0, 0.5, 0.25, -1.0], [0.0, 1.0, 0.0, 0.0]]
+
+    def test_functions_are_methods_of_a_block(self) -> None:
+        x, key, out = torch.tensor([0.0, 2.0, 4.0, -2.0]), torch.tensor([0, -1, 7, 2**31 - 1]), torch.empty(4)
+        key = key.int()
+        before = key.clone()
+        method_kernel[(1,)](x, key, out, SIZE=4)
+        assert out.tolist() == [1.0, 2.0, 4.0, 0.5]
+        assert torch.equal(key, ~before)
+
+    @pytest.mark.parametrize("grid", [(1,), [1], lambda given: [given["out_ptr"].numel() // 2 // given["SIZE"]]])
+    def test_a_grid_is_what_a_launch_takes(self, grid: Any) -> None:
+        x, out = torch.ones(4), torch.zeros(2, 4)
+        constant_kernel[grid](x, out, SIZE=4)
+        assert out.tolist() == [[0.5] * 4, [1.0] * 4]
 
     def test_min_and_max_of_python_go_element_by_element(self) -> None:
         x, y = torch.tensor([1.0, NAN, -3.0, 4.0]), torch.tensor([2.0, 5.0, -7.0, NAN])
