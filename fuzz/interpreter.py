@@ -17,6 +17,7 @@ import functools
 import importlib
 import inspect
 import operator
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -126,6 +127,7 @@ class _Launch:
         triton.wrap(interpreter, "_patch_lang_tensor", self.enter_tensor)
         triton.wrap(interpreter.FunctionRewriter, "_find_def", self.definition)
         triton.wrap(interpreter.FunctionRewriter, "_transform_ast", self.rewrite)
+        triton.wrap(interpreter.FunctionRewriter, "_compile_and_exec", self.compile)
         triton.wrap(interpreter.GridExecutor, "__init__", self.prepare)
         for name in _OPERATORS:
             triton.wrap(
@@ -245,6 +247,18 @@ class _Launch:
 
     def rewrite(self, original: Any, rewriter: Any, source: str) -> Any:
         return KernelSyntax(_PROVIDER).visit(original(rewriter, source))
+
+    def compile(self, original: Any, rewriter: Any, tree: Any) -> Any:
+        # What a kernel sees of the function in which it is defined: Triton executes it where only globals are seen.
+        function = rewriter.fn
+        outer = inspect.getclosurevars(function).nonlocals
+        if outer:
+            scope = {**function.__globals__, **outer}
+            rewriter.fn = types.FunctionType(function.__code__, scope, function.__name__, closure=function.__closure__)
+        try:
+            return original(rewriter, tree)
+        finally:
+            rewriter.fn = function
 
     def all_of(self, *operands: Callable[[], Any]) -> Any:
         return self._connect(operands, "logical_and", decisive=False)

@@ -166,6 +166,18 @@ def constant_kernel(x_ptr, out_ptr, SIZE: tl.constexpr):
     tl.store(out_ptr + SIZE + offs, tl.where(HALF - x < 0.0, 1.0, 0.0) + (HALF.value - HALF))
 
 
+def kernel_with(combine: Any) -> Any:
+    """A kernel that sees what the function sees in which it is defined."""
+
+    @triton.jit
+    def kernel(x_ptr, out_ptr, SIZE: tl.constexpr):
+        offs = tl.arange(0, SIZE)
+        x = tl.load(x_ptr + offs)
+        tl.store(out_ptr + offs, combine(x, x))
+
+    return kernel
+
+
 @triton.jit
 def method_kernel(x_ptr, key_ptr, out_ptr, SIZE: tl.constexpr):
     offs = tl.arange(0, SIZE)
@@ -372,6 +384,11 @@ class TestReductions:
         x, out = torch.tensor([0.0, 1.0, 0.5, -2.0]), torch.empty(2, 4)
         constant_kernel[(1,)](x, out, SIZE=4)
         assert out.tolist() == [[0.0, 0.5, 0.25, -1.0], [0.0, 1.0, 0.0, 0.0]]
+
+    def test_a_kernel_sees_what_is_around_its_definition(self) -> None:
+        x, out = torch.tensor([1.0, NAN]), torch.empty(2)
+        kernel_with(nan_min)[(1,)](x, out, SIZE=2)
+        assert same(out, x)
 
     def test_functions_are_methods_of_a_block(self) -> None:
         x, key, out = torch.tensor([0.0, 2.0, 4.0, -2.0]), torch.tensor([0, -1, 7, 2**31 - 1]), torch.empty(4)
