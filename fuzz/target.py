@@ -251,8 +251,8 @@ class BoundModule:
 
 
 def _alike(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors are of one shape and dtype and hold the same bits."""
-    same_kind = one.shape == other.shape and one.dtype == other.dtype
+    """Whether two tensors are of one shape and dtype and hold the same bits; those on the meta device hold none."""
+    same_kind = one.shape == other.shape and one.dtype == other.dtype and not one.is_meta
     return same_kind and not bool(differ(flat(one), flat(other)))
 
 
