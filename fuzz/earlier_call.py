@@ -18,13 +18,15 @@ Changes = dict[str, Any]
 
 
 def earlier_call(case: Case, step: Earlier, abilities: Abilities) -> Case | None:
-    """Return the earlier call that a step stands for; None where there is none.
+    """Return the earlier call that a step stands for; None if there is none, or it uses the judged call's own memory.
 
     Args:
         case: The judged call.
-        step: What differs; neither "same" nor "contents", which use the judged call's own memory.
+        step: What differs.
         abilities: Those of the target.
     """
+    if step not in _CHANGES:
+        return None
     try:
         changes = _CHANGES[step](case, abilities)
         return replaced(case, **changes) if changes else None

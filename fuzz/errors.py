@@ -10,7 +10,7 @@ import torch
 from fuzz.case import Case
 from fuzz.interpreter import is_interpreting
 from fuzz.target import Target
-from fuzz.verdict import Verdict, failure
+from fuzz.verdict import Verdict, declined, failure
 
 _LONGEST_WORDS: Final = 400
 # What Triton's interpreter says of what it has no way to run; the compiler has one.
@@ -39,11 +39,6 @@ def judge_loss(error: BaseException, case: Case) -> Verdict:
     """Return the verdict where a device is lost to this process, by which of a trial's calls nobody can tell."""
     several = "one of several calls " if case.earlier or case.relation else ""
     return failure("raised", "errors", f"{several}raised {_describe(error)} where PyTorch gives a result")
-
-
-def declined(reason: str) -> Verdict:
-    """Return the verdict where a call is not tried, or is not meant to work."""
-    return Verdict(status="declined", kind="declined", lane="errors", message=reason)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -85,6 +80,7 @@ def _words(error: BaseException) -> str:
     """Return an exception's message, cut and fit to be written down; a target's own exceptions may have none."""
     try:
         text = str(error)
+    # An exception of a target's own may raise whatever it likes when it is asked; the verdict on it stands either way.
     except Exception as raised:
         text = f"(its message raises {type(raised).__name__})"
     return text[:_LONGEST_WORDS].encode(errors="replace").decode()

@@ -222,8 +222,7 @@ def _simpler_history(case: Case) -> Iterator[dict[str, Any]]:
 
 def _other_calls(case: Case) -> Iterator[Case]:
     """Yield the other calls of a case, each by itself: where a call ends a process, it need not be the judged one."""
-    steps = [step for step in case.earlier if step not in ("same", "contents")]
-    others = [earlier_call(case, step, _ABLE) for step in steps]
+    others = [earlier_call(case, step, _ABLE) for step in case.earlier]
     if case.relation is not None:
         others.append(second_call(case))
     yield from (other for other in others if other is not None)

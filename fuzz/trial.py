@@ -13,7 +13,7 @@ from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
 from fuzz.earlier import call_earlier, fill
 from fuzz.earlier_call import replaced
-from fuzz.errors import declined, is_out_of_memory, judge_error, judge_loss
+from fuzz.errors import is_out_of_memory, judge_error, judge_loss
 from fuzz.judge import judge, judge_twin
 from fuzz.machine import machine
 from fuzz.on_device import is_lost
@@ -23,7 +23,7 @@ from fuzz.relations import Twin, twin_of
 from fuzz.session import Begun, Outcome, Session
 from fuzz.target import Target
 from fuzz.tensors import TORCH_DTYPE, Numbers, Poison, full_tensors, numbers_of, poison_value
-from fuzz.verdict import Lane, Verdict, failure
+from fuzz.verdict import Lane, Verdict, declined, failure
 
 _POISONS: Final[tuple[Poison, ...]] = ("nan", "finite")
 _BRIEF_BYTES: Final = 2**22

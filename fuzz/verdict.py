@@ -137,3 +137,8 @@ def failure(
     return Verdict(
         status="fail", kind=kind, lane=lane, message=message, where=where, error_ratio=error_ratio, wrong=wrong
     )
+
+
+def declined(reason: str) -> Verdict:
+    """Return the verdict where a call is not tried, or is not meant to work."""
+    return Verdict(status="declined", kind="declined", lane="errors", message=reason)

@@ -21,7 +21,7 @@ from fuzz.campaign.process import OutgrownError, Process, connected, mark, open_
 from fuzz.campaign.protocol import Load, Loaded, Message, Refused, Stale, Starting, Tried, ask_to_try, decode, encode
 from fuzz.case import Case
 from fuzz.coverage import LineCoverage, merge
-from fuzz.verdict import Kind, Lane, Verdict, failure
+from fuzz.verdict import Kind, Lane, Verdict, declined, failure
 
 # Importing torch and triton takes seconds on a cold disk; a machine where it takes minutes is out of order.
 _START_SECONDS: Final = 300.0
@@ -160,7 +160,7 @@ class IsolatedTarget:
             return self._ask(case, seconds, fresh=False, blind=blind)
         except OutgrownError as error:
             self._replace()
-            return Verdict(status="declined", kind="declined", lane="errors", message=f"out of memory: {error}")
+            return declined(f"out of memory: {error}")
 
     def _is_outgrown(self) -> bool:
         try:
