@@ -19,7 +19,7 @@ import torch
 
 from fuzz.case import Case, TensorName
 from fuzz.layout import Layout
-from fuzz.on_device import Flag, send
+from fuzz.on_device import BITS, Flag, send
 from fuzz.values import draw_values
 
 Poison = Literal["nan", "finite"]
@@ -41,9 +41,6 @@ _NO_RESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)
 # Large beside any ordinary value, exact in every floating dtype, and negative, because the operation takes a minimum.
 FINITE_POISON: Final = -57344.0
 
-
-# Same width, for comparing bits: NaN compares equal to itself that way.
-_BITS: Final = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
 
 # The numbers of each tensor, on the CPU and of the case's dtype; dimensions of stride 0 have size 1.
 Numbers = dict[TensorName, torch.Tensor]
@@ -77,7 +74,7 @@ class Part:
 
     def damage(self) -> Literal["", "elements", "surroundings"]:
         """Say what has changed in the storage since the operand was filled, comparing bytes."""
-        bits = _BITS[self.storage.element_size()]
+        bits = BITS[self.storage.element_size()]
         changed = self.storage.view(bits) != self.before.view(bits)
         if not bool(changed.any()):
             return ""
@@ -119,7 +116,7 @@ Operands = dict[TensorName, Operand]
 
 def differ(one: torch.Tensor, other: torch.Tensor) -> Flag:
     """Return whether two 1-D tensors of one size, dtype and device, both as `flat` gives them, hold different bits."""
-    bits = _BITS[one.element_size()]
+    bits = BITS[one.element_size()]
     if one.device.type == "cpu":
         # NumPy, whose comparison takes a quarter of the time of PyTorch's.
         return bool((one.view(bits).numpy() != other.view(bits).numpy()).any())

@@ -76,6 +76,8 @@ def choose_device(asked: str) -> torch.device | None:
     """
     import torch
 
+    from fuzz.on_device import wait_asleep
+
     torch.set_num_threads(1)
     has_cuda = torch.cuda.is_available()
     if asked == "cuda" and not has_cuda:
@@ -87,6 +89,7 @@ def choose_device(asked: str) -> torch.device | None:
     else:
         os.environ.pop("TRITON_INTERPRET", None)
         torch.cuda.set_device(int(os.environ.get("FUZZ_RANK", "0")) % torch.cuda.device_count())
+        wait_asleep(device)
     return device
 
 
