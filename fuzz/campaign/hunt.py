@@ -168,7 +168,7 @@ class Hunt:
 
     def _serve(self, rank: int) -> None:
         """Give one worker its jobs; where it is lost, what is left of its job goes to whoever is free first."""
-        lost = 0
+        lost, tried = 0, 0
         while True:
             self.desk.check_over()
             job, before = None, 0
@@ -181,9 +181,10 @@ class Hunt:
             except NoRoomError as error:
                 self._wait_for_room(rank, error)
             except LostHunterError as error:
-                lost += 1
+                # Where others get on, this one had bad luck: only if nobody does can none be made here.
+                idle = self.census.tried == tried and (job is None or len(job.delivered) == before)
+                lost, tried = lost + 1 if idle else 1, self.census.tried
                 if job is not None:
-                    lost = 1 if len(job.delivered) > before else lost
                     self._waiting.appendleft(job)
                 self._lose(rank, error, lost)
 
