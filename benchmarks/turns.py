@@ -12,6 +12,7 @@ import multiprocessing
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -52,28 +53,25 @@ class Queuing:
 
     def copies_among_kernels(self) -> None:
         """Those of the copy engine, for which a kernel waits, and nobody else."""
-        for there in self._there:
-            there.copy_(self._locked, non_blocking=True)
-            there.mul_(2.0)
-        self._run(_KERNELS - _OPERANDS)
+        self._run_on_what_comes(lambda there: there.copy_(self._locked, non_blocking=True))
 
     def copies_by_kernels(self) -> None:
         """As the suite does it."""
-        for there in self._there:
-            send(there, self._here)
-            there.mul_(2.0)
-        self._run(_KERNELS - _OPERANDS)
+        self._run_on_what_comes(lambda there: send(there, self._here))
 
     def blocking_copies(self) -> None:
         """From ordinary memory: the process waits for each."""
-        for there in self._there:
-            there.copy_(self._here)
-            there.mul_(2.0)
-        self._run(_KERNELS - _OPERANDS)
+        self._run_on_what_comes(lambda there: there.copy_(self._here))
 
     def wait(self) -> None:
         """Wait for all of it, as the suite does."""
         Arrival([], self._there[0]).wait()
+
+    def _run_on_what_comes(self, copy: Callable[[torch.Tensor], object]) -> None:
+        for there in self._there:
+            copy(there)
+            there.mul_(2.0)
+        self._run(_KERNELS - _OPERANDS)
 
     def _run(self, kernels: int) -> None:
         for number in range(kernels):
@@ -115,7 +113,7 @@ def answers_per_second(processes: int, seconds: float) -> dict[str, float]:
 
 def _ask(seconds: float, barrier: Barrier, results: Queue[tuple[str, int]]) -> None:
     torch.set_num_threads(1)
-    wait_asleep(torch.device("cuda", 0))
+    wait_asleep()
     queuing = Queuing()
     for row in ROWS:
         queue, answers = getattr(queuing, row), 0

@@ -139,8 +139,10 @@ def _copy(source: torch.Tensor, destination: torch.Tensor) -> None:
 
 def _on_its_way(tensor: torch.Tensor | None) -> torch.Tensor | None:
     """Return where a tensor will be once its device has come to it; the tensor itself where there is no room."""
-    place = None if tensor is None else _stage.place(tensor)
-    if tensor is None or place is None:
+    if tensor is None:
+        return None
+    place = _stage.place(tensor)
+    if place is None:
         return tensor
     here, there = place
     _copy(tensor, there)
@@ -151,13 +153,13 @@ def _landed(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return tensor.clone() if tensor is not None and not tensor.is_cuda else tensor
 
 
-def wait_asleep(device: torch.device) -> None:
-    """Make this process sleep while it waits for a GPU; CUDA's own way is to ask all the time, which takes a core."""
+def wait_asleep() -> None:
+    """Make this process sleep while it waits for its current GPU; CUDA would ask all the time, which takes a core."""
     # It saves time and nothing else: where there is no such library, or it refuses, everything works without.
     with contextlib.suppress(OSError):
         driver: Any = ctypes.CDLL("libcuda.so.1")
         number = ctypes.c_int()
-        driver.cuDeviceGet(ctypes.byref(number), torch.cuda.current_device() if device.index is None else device.index)
+        driver.cuDeviceGet(ctypes.byref(number), torch.cuda.current_device())
         driver.cuDevicePrimaryCtxSetFlags_v2(number, _SLEEP_WHILE_WAITING)
 
 

@@ -174,6 +174,7 @@ class HunterProcess(RemoteHunter):
         try:
             self._send(msgspec.json.encode(assignment))
             ready = ready_of(self._receive())
+        # Whatever it is, nobody else knows of the process.
         except BaseException:
             self.close()
             raise

@@ -59,6 +59,7 @@ def draw_cases(
     def draw(case: Case) -> None:
         try:
             score = try_case(case)
+        # Hypothesis would take it for a failing example, and try it again; it is raised outside instead.
         except Exception as error:
             raise _TryingRaisedError(error) from error
         if climb and score is not None:

@@ -91,6 +91,7 @@ class IsolatedTarget:
         self._process = self._start()
         try:
             self.abilities = self._load(self._process)
+        # Whatever it is, nobody else knows of the process.
         except BaseException:
             self._process.end()
             raise

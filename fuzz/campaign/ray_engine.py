@@ -160,6 +160,7 @@ class RayEngine:
             return RayHunter(self._ray, actor, ready_of(self._ray.get(loading)))
         except self._ray.exceptions.RayError as error:
             raise LostHunterError(_first_line(error)) from None
+        # Whatever it is, nobody else knows of the actor.
         except BaseException:
             self._ray.kill(actor)
             raise

@@ -228,6 +228,7 @@ def write(path: Path, text: str) -> None:
         try:
             beside.write_text(text, encoding="utf-8")
             beside.replace(path)
+        # Whatever it is, a half-written file must not stay.
         except BaseException:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)

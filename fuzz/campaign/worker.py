@@ -89,7 +89,7 @@ def choose_device(asked: str) -> torch.device | None:
     else:
         os.environ.pop("TRITON_INTERPRET", None)
         torch.cuda.set_device(int(os.environ.get("FUZZ_RANK", "0")) % torch.cuda.device_count())
-        wait_asleep(device)
+        wait_asleep()
     return device
 
 

@@ -18,8 +18,8 @@ from fuzz.trial import run_trial
 
 CPU = torch.device("cpu")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-# Less than what page-locked memory is taken for, and more.
-SIZES = st.sampled_from([0, 1, 1000, 2**20])
+# What there is room for in page-locked memory, and more.
+SIZES = st.sampled_from([0, 1, 1000, 2**20, 2**22 + 1])
 
 
 @pytest.mark.parametrize("device", DEVICES)
